@@ -7,9 +7,11 @@ use federation_prober::Probing;
 use federation_runtime::pki::{HUB_NAME, Identity};
 use federation_runtime::shutdown::Shutdown;
 use hub_protocol::zones::MESSAGE_MAX;
-use proto::v1::zones_client::ZonesClient;
-use tokio::sync::mpsc;
+use proto::v1::{self, zones_client::ZonesClient};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::Status;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use super::talk::Talk;
@@ -117,30 +119,7 @@ impl Client {
         let mut updates = client.watch(ReceiverStream::new(receiver)).await?.into_inner();
         tracing::info!(hub = self.hub.address, epoch = self.state.base().0, "watching the hub's zones");
         self.state.connected();
-        let mut turned = self.probing.changes();
-        let mut repeat = tokio::time::interval(VOTES_EVERY);
-        loop {
-            let votes = tokio::select! {
-                update = updates.message() => {
-                    let Some(update) = update? else { return Ok(()) };
-                    *received = true;
-                    if let Some(answer) = talk.heard(update).await
-                        && sender.send(answer).await.is_err()
-                    {
-                        return Ok(());
-                    }
-                    continue;
-                }
-                Ok(()) = turned.changed() => talk.turned(),
-                _ = repeat.tick() => talk.all(),
-            };
-            for votes in votes {
-                if sender.try_send(votes).is_err() {
-                    repeat.reset_after(VOTES_AGAIN);
-                    break;
-                }
-            }
-        }
+        converse(&mut talk, &mut updates, &sender, self.probing.changes(), received).await
     }
 
     async fn connect(&self) -> Result<Channel, tonic::transport::Error> {
@@ -158,5 +137,145 @@ impl Client {
             .tcp_nodelay(true)
             .connect()
             .await
+    }
+}
+
+/// Hears updates, and says what is to be said of them and what is seen, until the stream ends.
+///
+/// Updates are heard whether the hub reads or not: it may be waiting itself until its updates are read.
+async fn converse(
+    talk: &mut Talk,
+    updates: &mut (impl Stream<Item = Result<v1::ZoneUpdate, Status>> + Unpin),
+    sender: &mpsc::Sender<v1::DnsMessage>,
+    mut turned: watch::Receiver<u64>,
+    received: &mut bool,
+) -> Result<(), StreamError> {
+    let mut repeat = tokio::time::interval(VOTES_EVERY);
+    let mut unsent = Answers::default();
+    loop {
+        let votes = tokio::select! {
+            update = updates.next() => {
+                let Some(update) = update.transpose()? else { return Ok(()) };
+                *received = true;
+                if let Some(answer) = talk.heard(update).await {
+                    unsent.push(answer);
+                }
+                continue;
+            }
+            room = sender.reserve(), if !unsent.is_empty() => {
+                let Ok(room) = room else { return Ok(()) };
+                if let Some(answer) = unsent.pop() {
+                    room.send(answer);
+                }
+                continue;
+            }
+            Ok(()) = turned.changed() => talk.turned(),
+            _ = repeat.tick() => talk.all(),
+        };
+        for votes in votes {
+            if sender.try_send(votes).is_err() {
+                repeat.reset_after(VOTES_AGAIN);
+                break;
+            }
+        }
+    }
+}
+
+/// Answers to updates that wait until there is room in the queue: one of each kind, since a newer one stands for those before it.
+#[derive(Default)]
+struct Answers {
+    served: Option<v1::DnsMessage>,
+    // Sent last: it asks for everything, whatever was acknowledged before.
+    hello: Option<v1::DnsMessage>,
+}
+
+impl Answers {
+    fn push(&mut self, answer: v1::DnsMessage) {
+        match answer.message {
+            Some(v1::dns_message::Message::Hello(_)) => self.hello = Some(answer),
+            _ => self.served = Some(answer),
+        }
+    }
+
+    fn pop(&mut self) -> Option<v1::DnsMessage> {
+        self.served.take().or_else(|| self.hello.take())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.served.is_none() && self.hello.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use federation_runtime::endpoints::Health;
+    use hub_protocol::zones;
+    use v1::dns_message::Message;
+
+    use super::*;
+    use crate::hub::Fence;
+    use crate::metrics::DnsMetrics;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn update(epoch: u64) -> v1::ZoneUpdate {
+        let zone = v1::Zone {
+            origin: "fed.example.test.".into(),
+            serial: epoch as u32,
+            default_ttl: 30,
+            negative_ttl: 5,
+            nameservers: vec!["ns1.fed.example.test.".into()],
+            hostmaster: "admin.fed.example.test.".into(),
+            ..v1::Zone::default()
+        };
+        v1::ZoneUpdate { epoch, incarnation: "store".into(), zones: vec![zone], ..v1::ZoneUpdate::default() }
+    }
+
+    #[tokio::test]
+    async fn updates_are_read_while_the_hub_reads_no_answers_and_the_newest_is_acknowledged_then() {
+        let metrics = Arc::new(DnsMetrics::default());
+        let state = State::new(metrics, Health::new(), None, Fence::default(), Duration::from_secs(3600));
+        let probing = Probing::still(1);
+        let mut talk = Talk::new(state.clone(), probing.clone(), "dns-1", &[], None);
+        // A stream with room for one message in each direction.
+        let (hub, updates) = mpsc::channel(1);
+        let (sender, mut answers) = mpsc::channel(1);
+        let turned = probing.changes();
+        let talking = tokio::spawn(async move {
+            converse(&mut talk, &mut ReceiverStream::new(updates), &sender, turned, &mut false).await
+        });
+        let sent = async {
+            for epoch in 1..=20 {
+                for piece in zones::cut(update(epoch), 40) {
+                    hub.send(Ok(piece)).await.expect("it is open");
+                }
+            }
+            // A change of what it does not have, and one of what it has.
+            hub.send(Ok(v1::ZoneUpdate { base: 30, ..update(31) })).await.expect("it is open");
+            let change = zones::change(&update(20), &update(21)).expect("only the serial differs");
+            hub.send(Ok(change)).await.expect("it is open");
+        };
+        tokio::time::timeout(PATIENCE, sent).await.expect("updates are read although answers are not");
+        let said = async {
+            let (mut served, mut asked) = (0, 0);
+            while served < 21 || asked == 0 {
+                match answers.recv().await.expect("it is open").message {
+                    Some(Message::Served(of)) => {
+                        assert!(of.epoch > served, "{} after {served}", of.epoch);
+                        served = of.epoch;
+                    }
+                    Some(Message::Hello(hello)) => {
+                        assert_eq!(hello.epoch, 0);
+                        asked += 1;
+                    }
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, said).await.expect("both are said, the acknowledgement of the newest");
+        drop(hub);
+        assert!(talking.await.expect("it does not panic").is_ok());
     }
 }

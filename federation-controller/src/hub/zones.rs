@@ -340,6 +340,8 @@ impl Zones {
     ) {
         let mut stream = self.open(identity);
         let mut silent = pin!(tasks::sleep(admission.hello_within));
+        // What is left to send of the last update. Messages are read meanwhile: a dns-lb that waits to send does not read either.
+        let mut unsent: VecDeque<v1::ZoneUpdate> = VecDeque::new();
         loop {
             tokio::select! {
                 () = self.0.shutdown.wait() => break,
@@ -352,16 +354,20 @@ impl Zones {
                     let _ = outbound.try_send(Err(Status::deadline_exceeded("no Hello came")));
                     break;
                 }
-                changed = stream.newest.changed(), if stream.base.is_some() => {
+                room = outbound.reserve(), if !unsent.is_empty() => {
+                    let Ok(room) = room else { break };
+                    if let Some(message) = unsent.pop_front() {
+                        room.send(Ok(message));
+                    }
+                }
+                // An update that has begun is sent to its end: pieces of two updates do not fit together.
+                changed = stream.newest.changed(), if stream.base.is_some() && unsent.is_empty() => {
                     if changed.is_err() {
                         break;
                     }
                     stream.newest.mark_changed();
-                    let Some(update) = stream.next() else { continue };
-                    for message in stream.messages(update) {
-                        if outbound.send(Ok(message)).await.is_err() {
-                            return;
-                        }
+                    if let Some(update) = stream.next() {
+                        unsent = stream.messages(update).into();
                     }
                 }
             }
@@ -520,14 +526,56 @@ mod tests {
         assert_eq!(zones.0.admissions.available_permits(), STREAMS);
     }
 
+    fn message(message: v1::dns_message::Message) -> Result<v1::DnsMessage, Status> {
+        Ok(v1::DnsMessage { message: Some(message) })
+    }
+
+    #[tokio::test]
+    async fn a_dns_server_is_heard_while_it_does_not_read_and_a_shutdown_waits_for_none() {
+        let machine = testing::machine().await;
+        let zones = machine.zones.clone();
+        zones.publish(large(7));
+        let (votes, inbound) = mpsc::channel(1);
+        let (outbound, mut pieces) = mpsc::channel(UPDATES);
+        let admission = zones.admit(None).expect("there is room");
+        let serving = tokio::spawn(zones.clone().serve(
+            ReceiverStream::new(inbound),
+            outbound,
+            "dns".into(),
+            admission,
+        ));
+        let hello = v1::DnsHello { instance: "a".into(), pieces: true, ..v1::DnsHello::default() };
+        votes.send(message(v1::dns_message::Message::Hello(hello))).await.expect("it is open");
+        // It reads nothing before all of its votes are taken, and then one piece of several.
+        let heard = async {
+            for _ in 0..100 {
+                let vote = v1::dns_message::Message::Votes(v1::ProbeVotes::default());
+                votes.send(message(vote)).await.expect("it is open");
+            }
+            let piece = pieces.recv().await.expect("it is open").expect("a piece");
+            assert!(piece.more, "there are several");
+            votes.send(message(v1::dns_message::Message::Served(v1::ZoneServed { epoch: 3 }))).await
+        };
+        let heard = tokio::time::timeout(Duration::from_secs(20), heard).await;
+        heard.expect("the hub reads although its pieces are not read").expect("it is open");
+        testing::until(|| zones.status().servers.first().is_some_and(|server| server.epoch == 3)).await;
+        // The next piece waits now for a dns-lb that has stopped reading.
+        zones.0.shutdown.start();
+        let ended = tokio::time::timeout(Duration::from_secs(20), serving).await;
+        ended.expect("it ends although pieces are left").expect("it does not panic");
+    }
+
+    /// Zones of more than one piece.
+    fn large(epoch: u64) -> v1::ZoneUpdate {
+        let record = v1::RecordSet { name: "x".repeat(2 * zones::PIECE), ..v1::RecordSet::default() };
+        let zone = v1::Zone { records: vec![record], ..v1::Zone::default() };
+        v1::ZoneUpdate { epoch, zones: vec![zone], ..v1::ZoneUpdate::default() }
+    }
+
     #[tokio::test]
     async fn the_size_of_the_zones_is_measured_and_large_ones_go_in_pieces_to_who_takes_them() {
         let machine = testing::machine().await;
-        let data = "x".repeat(zones::PIECE);
-        let record = v1::RecordSet { name: data, ..v1::RecordSet::default() };
-        let zone = v1::Zone { records: vec![record], ..v1::Zone::default() };
-        let update = v1::ZoneUpdate { epoch: 7, zones: vec![zone], ..v1::ZoneUpdate::default() };
-        machine.zones.publish(update);
+        machine.zones.publish(large(7));
         assert!(machine.zones.0.metrics.zone_update_bytes.get() > zones::PIECE as i64);
         for pieces in [true, false] {
             let mut stream = machine.zones.open("dns".into());
@@ -535,7 +583,7 @@ mod tests {
             let message = Some(v1::dns_message::Message::Hello(hello));
             stream.said(v1::DnsMessage { message }, None);
             let next = stream.next().expect("there is something to send");
-            assert_eq!(stream.messages(next).len(), if pieces { 2 } else { 1 });
+            assert_eq!(stream.messages(next).len(), if pieces { 3 } else { 1 });
         }
     }
 }
