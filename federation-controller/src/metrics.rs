@@ -92,6 +92,8 @@ pub(crate) struct Metrics {
     pub(crate) zone_epoch: Gauge,
     /// Octets of the newest zones on their way to a DNS server that needs everything.
     pub(crate) zone_update_bytes: Gauge,
+    /// Updates of the zones that were not sent to a DNS server, because they are larger than it takes.
+    pub(crate) zone_updates_withheld: Counter,
     /// Objects in members that belong to no template.
     pub(crate) strays: Family<ClusterLabel, Gauge>,
     /// Seconds from the template's watch event to the member's Applied.
@@ -117,6 +119,7 @@ impl Metrics {
             frozen: Gauge::default(),
             zone_epoch: Gauge::default(),
             zone_update_bytes: Gauge::default(),
+            zone_updates_withheld: Counter::default(),
             strays: Family::default(),
             // 1 ms to 16 s, doubling: the target is a median of 25 ms.
             propagation: Histogram::new((0..15).map(|power| 0.001 * f64::from(1 << power))),
@@ -146,6 +149,11 @@ impl Metrics {
             "zone_update_bytes",
             "Size of a whole update of the zones; DNS servers take up to 512 MiB",
             metrics.zone_update_bytes.clone(),
+        );
+        registry.register(
+            "zone_updates_withheld",
+            "Updates of the zones that are larger than a DNS server takes, and were not sent to it",
+            metrics.zone_updates_withheld.clone(),
         );
         registry.register("strays", "Member copies without a template", metrics.strays.clone());
         registry.register(

@@ -154,7 +154,7 @@ impl Zones {
             tracing::error!(
                 octets,
                 most = zones::UPDATE_MAX,
-                "the zones are too large: DNS servers keep the last ones that were not"
+                "the zones are too large: DNS servers get changes of what they have, while those are small enough, and nothing else"
             );
         } else if octets > WARN_FROM && before <= WARN_FROM as i64 {
             tracing::warn!(octets, most = zones::UPDATE_MAX, "the zones are about to become too large");
@@ -316,6 +316,8 @@ impl Zones {
             instance: String::new(),
             base: None,
             pieces: false,
+            update_max: zones::UPDATE_MAX,
+            is_withheld: false,
             connected: Instant::now(),
         }
     }
@@ -394,6 +396,10 @@ pub(crate) struct Stream {
     base: Option<Base>,
     // It takes a large update in pieces.
     pieces: bool,
+    // Octets of an update that it takes in pieces.
+    update_max: usize,
+    // The last update for it was larger than it takes, and was not sent.
+    is_withheld: bool,
     connected: Instant,
 }
 
@@ -423,32 +429,42 @@ impl Stream {
         }
     }
 
-    /// What is to be sent now.
+    /// What is to be sent now. An update that is larger than this dns-lb takes is not sent: it keeps what it has, and later changes of that
+    /// may be small enough.
     pub(crate) fn next(&mut self) -> Option<v1::ZoneUpdate> {
         let base = self.base.as_mut()?;
         if !self.newest.has_changed().unwrap_or(false) {
             return None;
         }
         let update = self.newest.borrow_and_update().as_ref()?.since(base);
+        let (octets, most) =
+            (zones::size(&update), if self.pieces { self.update_max } else { zones::MESSAGE_MAX });
+        let (was_withheld, instance) = (self.is_withheld, &self.instance);
+        self.is_withheld = octets > most;
+        if self.is_withheld {
+            self.zones.0.metrics.zone_updates_withheld.inc();
+            if !was_withheld {
+                let what_to_do = if self.pieces { "remove hostnames or Services" } else { "update it" };
+                tracing::error!(
+                    instance,
+                    octets,
+                    most,
+                    what_to_do,
+                    "the zones are larger than this DNS server takes: it is not sent them, and keeps what it has"
+                );
+            }
+            return None;
+        }
+        if was_withheld {
+            tracing::info!(instance, octets, "the zones are sent to this DNS server again");
+        }
         base.sent(&update);
         Some(update)
     }
 
     /// An update as this dns-lb takes it.
     fn messages(&self, update: v1::ZoneUpdate) -> Vec<v1::ZoneUpdate> {
-        if self.pieces {
-            return zones::cut(update, zones::PIECE);
-        }
-        let octets = zones::size(&update);
-        if octets > zones::MESSAGE_MAX {
-            let instance = &self.instance;
-            tracing::error!(
-                instance,
-                octets,
-                "the zones are too large for a DNS server of this version: update it"
-            );
-        }
-        vec![update]
+        if self.pieces { zones::cut(update, zones::PIECE) } else { vec![update] }
     }
 }
 
@@ -585,5 +601,46 @@ mod tests {
             let next = stream.next().expect("there is something to send");
             assert_eq!(stream.messages(next).len(), if pieces { 3 } else { 1 });
         }
+    }
+
+    #[tokio::test]
+    async fn zones_that_are_larger_than_a_dns_server_takes_are_not_sent_and_changes_of_what_it_has_are() {
+        let machine = testing::machine().await;
+        let withheld = || machine.zones.0.metrics.zone_updates_withheld.get();
+        let records = |count: u32| -> Vec<v1::RecordSet> {
+            let record = |n| v1::RecordSet { name: format!("name-{n}."), ttl: 5, ..v1::RecordSet::default() };
+            (0..count).map(record).collect()
+        };
+        let publish = |epoch, count| {
+            let zone = v1::Zone { origin: ".".into(), records: records(count), ..v1::Zone::default() };
+            let incarnation = "store".into();
+            machine.zones.publish(v1::ZoneUpdate {
+                epoch,
+                incarnation,
+                zones: vec![zone],
+                ..v1::ZoneUpdate::default()
+            });
+        };
+        let opened = || {
+            let mut stream = machine.zones.open("dns".into());
+            stream.update_max = 1000;
+            let hello = v1::DnsHello { changes: true, pieces: true, ..v1::DnsHello::default() };
+            stream.said(v1::DnsMessage { message: Some(v1::dns_message::Message::Hello(hello)) }, None);
+            stream
+        };
+        let next = |stream: &mut Stream| stream.next().map(|update| (update.base, update.epoch));
+        publish(5, 60);
+        let mut early = opened();
+        assert_eq!(next(&mut early), Some((0, 5)));
+        let served = v1::dns_message::Message::Served(v1::ZoneServed { epoch: 5 });
+        early.said(v1::DnsMessage { message: Some(served) }, None);
+
+        // All of it is too large; what has changed is not.
+        publish(6, 90);
+        let mut late = opened();
+        assert_eq!((next(&mut early), withheld()), (Some((5, 6)), 0));
+        assert_eq!((next(&mut late), withheld()), (None, 1));
+        publish(7, 20);
+        assert_eq!((next(&mut late), withheld()), (Some((0, 7)), 1));
     }
 }

@@ -43,13 +43,17 @@ pub fn cut(update: v1::ZoneUpdate, piece: usize) -> Vec<v1::ZoneUpdate> {
 
 /// The pieces of an update that have come so far on one stream.
 #[derive(Debug, Default)]
-pub struct Pieces(BytesMut);
+pub struct Pieces {
+    gathered: BytesMut,
+    // The update was too large: what is left of it is no beginning of another one.
+    skips: bool,
+}
 
 impl Pieces {
     /// Takes a message in; the update, when it is all there.
     ///
     /// # Errors
-    /// When the pieces are too many, or not those of an update. They are dropped.
+    /// When the pieces are too many, or not those of an update. They are dropped, and so is the rest of an update that is too large.
     pub fn take(&mut self, message: v1::ZoneUpdate) -> Result<Option<v1::ZoneUpdate>, PieceError> {
         self.take_up_to(UPDATE_MAX, message)
     }
@@ -61,18 +65,22 @@ impl Pieces {
     ) -> Result<Option<v1::ZoneUpdate>, PieceError> {
         if message.part.is_empty() {
             // An update in one message. What is left of another one will never be whole.
-            self.0.clear();
+            *self = Self::default();
             return Ok(Some(message));
         }
-        if self.0.len() + message.part.len() > most {
-            self.0 = BytesMut::new();
+        if self.skips {
+            self.skips = message.more;
+            return Ok(None);
+        }
+        if self.gathered.len() + message.part.len() > most {
+            *self = Self { gathered: BytesMut::new(), skips: message.more };
             return Err(PieceError::TooLarge);
         }
-        self.0.extend_from_slice(&message.part);
+        self.gathered.extend_from_slice(&message.part);
         if message.more {
             return Ok(None);
         }
-        Ok(Some(v1::ZoneUpdate::decode(std::mem::take(&mut self.0).freeze())?))
+        Ok(Some(v1::ZoneUpdate::decode(std::mem::take(&mut self.gathered).freeze())?))
     }
 }
 
@@ -119,6 +127,33 @@ mod tests {
         }
         assert_eq!(pieces.take_up_to(30, piece), Err(PieceError::TooLarge));
         assert_eq!(pieces.take(update(1)), Ok(Some(update(1))), "what comes whole is taken");
+    }
+
+    #[test]
+    fn the_rest_of_an_update_that_is_too_large_is_dropped_and_the_next_one_is_taken() {
+        let (large, small) = (update(100), update(4));
+        let (sent, next) = (cut(large.clone(), 50), cut(small.clone(), 50));
+        let most = size(&small);
+        // Its last piece may be the one that is too many.
+        for most in [most, size(&large) - 1] {
+            let mut pieces = Pieces::default();
+            let mut errors = 0;
+            for message in sent.clone() {
+                match pieces.take_up_to(most, message) {
+                    Ok(taken) => assert_eq!(taken, None, "a part of it is no update"),
+                    Err(error) => {
+                        assert_eq!(error, PieceError::TooLarge);
+                        errors += 1;
+                    }
+                }
+            }
+            assert_eq!(errors, 1, "said once");
+            let taken: Vec<_> = next
+                .iter()
+                .filter_map(|message| pieces.take_up_to(most, message.clone()).transpose())
+                .collect();
+            assert_eq!(taken, [Ok(small.clone())]);
+        }
     }
 
     #[test]
