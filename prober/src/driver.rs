@@ -1,10 +1,11 @@
 //! The task that turns the machine.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation_core::probe::{Attempt, Ended, Failure, Prober, Target};
+use federation_core::probe::{Attempt, Ended, Prober, Target};
 use federation_runtime::clock::Instant;
 use federation_runtime::endpoints::Health;
 use federation_runtime::shutdown::Shutdown;
@@ -105,33 +106,43 @@ impl Probing {
     }
 
     async fn run(self, resolver: Resolver, shutdown: Shutdown) {
-        let tls = Tls::default();
-        let mut flying: JoinSet<(Attempt, Ended)> = JoinSet::new();
+        let (tls, asked) = (Tls::default(), resolver.clone());
+        let probe = move |target: Arc<Target>| {
+            let (tls, resolver) = (tls.clone(), asked.clone());
+            async move { attempt(&target, &tls, &resolver).await }
+        };
+        self.run_with(probe, &resolver, &shutdown).await;
+    }
+
+    /// Makes each attempt by `probe`.
+    async fn run_with<W>(&self, probe: impl Fn(Arc<Target>) -> W, resolver: &Resolver, shutdown: &Shutdown)
+    where
+        W: Future<Output = Ended> + Send + 'static,
+    {
+        let mut flying: JoinSet<(Attempt, Option<Ended>)> = JoinSet::new();
         // Those of one that panicked went with it.
         self.0.prober.lock().abandon(self.now_ms());
         loop {
             let (attempts, wait) = self.poll();
             for next in attempts {
-                let (tls, resolver) = (tls.clone(), resolver.clone());
+                let work = probe(next.target.clone());
                 flying.spawn(async move {
-                    // A target that is never told of again would keep the vote that it had.
-                    let ended = tasks::caught("probe", attempt(&next.target, &tls, &resolver)).await;
-                    let ended = ended.unwrap_or_else(|panicked| {
+                    let ended = tasks::caught("probe", work).await.inspect_err(|panicked| {
                         tracing::error!(target = ?next.target.key, %panicked, "a probe failed in this prober");
-                        let outcome = Err(Failure::Silence(format!("the prober failed: {panicked}")));
-                        Ended { outcome, certificate_not_after: None }
                     });
-                    (next, ended)
+                    (next, ended.ok())
                 });
             }
             let wait = wait.map_or(IDLE, Duration::from_millis);
             tokio::select! {
                 () = shutdown.wait() => return,
-                Some(ended) = flying.join_next() => {
-                    if let Ok((of, ended)) = ended {
-                        self.ended(&of, ended);
-                    }
-                }
+                Some(ended) = flying.join_next() => match ended {
+                    Ok((of, Some(ended))) => self.ended(&of, ended),
+                    // A fault of this prober says nothing of the target: all probers may have it at once.
+                    Ok((of, None)) => self.0.prober.lock().failed(&of),
+                    // They are caught, and nobody aborts them.
+                    Err(_) => {}
+                },
                 () = self.0.replaced.notified() => {
                     let hosts = self.0.prober.lock().targets().filter_map(|target| target.host.clone()).collect();
                     resolver.keep(&hosts);
@@ -152,5 +163,62 @@ impl Probing {
     fn ring(&self) {
         let version = self.0.prober.lock().version();
         self.0.version.send_if_modified(|last| std::mem::replace(last, version) != version);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use federation_core::probe::{Alone, Check, Key};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fault_of_the_prober_is_no_vote_and_what_was_said_before_ages() {
+        let target = |cluster: &str| Target {
+            key: Key { service: "default/web".into(), cluster: cluster.into() },
+            addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            host: None,
+            port: 80,
+            check: Check { interval_ms: 100, ..Check::default() },
+            alone: Alone::default(),
+        };
+        let probing = Probing::still(1);
+        probing.set_targets(vec![target("taiwan"), target("tokyo"), target("osaka")]);
+        // Osaka's probes always fail in this prober; Taiwan's do after they have seen users served.
+        let faults = Arc::new(AtomicU32::new(0));
+        let probe = {
+            let (probing, faults) = (probing.clone(), faults.clone());
+            move |target: Arc<Target>| {
+                let (probing, faults) = (probing.clone(), faults.clone());
+                async move {
+                    let cluster = target.key.cluster.as_str();
+                    let voted = probing.votes().iter().any(|vote| vote.cluster == "taiwan");
+                    if cluster == "osaka" || cluster == "taiwan" && voted {
+                        faults.fetch_add(u32::from(cluster == "taiwan"), Ordering::Relaxed);
+                        panic!("a fault of the prober");
+                    }
+                    Ended { outcome: Ok(1000), certificate_not_after: None }
+                }
+            }
+        };
+        let (resolver, shutdown) = (Resolver::new(Vec::new()), Shutdown::new());
+        let many = async {
+            while faults.load(Ordering::Relaxed) < 2 * Check::default().fall + 4 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = probing.run_with(probe, &resolver, &shutdown) => {}
+            met = tokio::time::timeout(Duration::from_secs(20), many) => met.expect("it is probed again"),
+        }
+        let votes = probing.votes();
+        let of = |cluster: &str| votes.iter().find(|vote| vote.cluster == cluster);
+        let (taiwan, tokyo) = (of("taiwan").expect("it was seen"), of("tokyo").expect("it was seen"));
+        assert_eq!((taiwan.state(), taiwan.failures, taiwan.message.as_str()), (v1::ProbeState::Up, 0, ""));
+        assert!(taiwan.age_ms > tokyo.age_ms, "{} and {}", taiwan.age_ms, tokyo.age_ms);
+        assert_eq!(of("osaka"), None, "nothing was seen of it");
     }
 }

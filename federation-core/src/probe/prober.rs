@@ -136,7 +136,7 @@ impl Prober {
         self.version += 1;
     }
 
-    /// The probes that are due. Each must be ended by [`Self::ended`].
+    /// The probes that are due. Each must be ended by [`Self::ended`], or by [`Self::failed`].
     pub fn poll(&mut self, now_ms: i64) -> Vec<Attempt> {
         let mut attempts = Vec::new();
         while self.in_flight < IN_FLIGHT_MAX {
@@ -170,9 +170,7 @@ impl Prober {
         let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.generation == attempt.generation) else {
             return;
         };
-        let interval = i64::from(slot.target.check.interval_ms);
-        // Between 0.9 and 1.1 of the interval.
-        let regular = slot.begun_ms + interval * (9000 + jitter as i64) / 10_000;
+        let regular = slot.regular_ms(jitter);
         let succeeded = ended.outcome.is_ok();
         let first_failure = !succeeded && slot.failures == 0;
         slot.note(now_ms, ended);
@@ -195,6 +193,20 @@ impl Prober {
             self.seek_witness(now_ms, key);
         }
         self.review(key);
+    }
+
+    /// A probe said nothing of its target, since this prober itself failed. What was said of the target before stays, with its age: it soon
+    /// counts for nothing.
+    pub fn failed(&mut self, attempt: &Attempt) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let key = &attempt.target.key;
+        let jitter = self.roll() % 2001;
+        let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.generation == attempt.generation) else {
+            return;
+        };
+        let due_ms = slot.regular_ms(jitter).max(slot.begun_ms + GAP_MS);
+        slot.due_ms = Some(due_ms);
+        self.due.insert((due_ms, key.clone()));
     }
 
     /// Nobody says any more how the probes that are under way end: they are due again.
@@ -380,6 +392,12 @@ impl Slot {
                 vote.message = message;
             }
         }
+    }
+
+    /// When the next probe is due while nothing turns: between 0.9 and 1.1 of the interval after the last one was begun. `jitter` is of 0 to
+    /// 2000.
+    fn regular_ms(&self, jitter: u64) -> i64 {
+        self.begun_ms + i64::from(self.target.check.interval_ms) * (9000 + jitter as i64) / 10_000
     }
 
     /// When a target that begins to fail is tried again: at once, but for the probe that may make it Down after silence.
