@@ -31,7 +31,7 @@ use crate::state::{OwnSecrets, State};
 use crate::takeover::{Predecessor, Waiting};
 use crate::tap::{TargetError, Writer};
 use crate::transfer::{KeyError, Keys, Transfers, notify};
-use crate::udp::{Clock, Dice, Limit, Limiter, Worker};
+use crate::udp::{Clock, Dice, Limit, Limiter, Worker, restarted};
 use crate::zone::step;
 
 /// How often freshness is looked at.
@@ -329,7 +329,7 @@ impl Service {
             let (ended, shutdown) = (ended.clone(), shutdown.clone());
             let thread = std::thread::Builder::new().name(format!("dns-udp-{index}"));
             let run = move || {
-                let outcome = on_and_on(|| worker.run(&shutdown));
+                let outcome = restarted(|| worker.run(&shutdown));
                 // Nobody listens any more at the end.
                 let _ = ended.blocking_send(outcome);
             };
@@ -505,16 +505,6 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     service.run(shutdown).await
 }
 
-/// Answers until the shutdown. One query that it cannot stand is the end of no thread: who sends more of them must not silence the server.
-fn on_and_on(mut answer: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-    loop {
-        match tasks::caught_here("udp", &mut answer) {
-            Ok(outcome) => return outcome,
-            Err(panicked) => tracing::error!(%panicked, "queries were lost: the thread answers on"),
-        }
-    }
-}
-
 /// When a successor answers.
 async fn succession(successor: &mut Option<oneshot::Receiver<()>>) {
     let waited = match successor {
@@ -575,20 +565,4 @@ fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     // The standard library's keys for hash maps are random for each process.
     RandomState::new().hash_one(std::process::id())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thread_that_panics_answers_on_and_one_whose_socket_fails_ends() {
-        let mut runs = 0;
-        let ended = on_and_on(|| {
-            runs += 1;
-            assert!(runs > 2, "run {runs} fails");
-            Err(io::ErrorKind::BrokenPipe.into())
-        });
-        assert_eq!((ended.map_err(|error| error.kind()), runs), (Err(io::ErrorKind::BrokenPipe), 3));
-    }
 }

@@ -2,10 +2,12 @@
 
 mod limit;
 mod mmsg;
+mod restart;
 mod socket;
 mod worker;
 
 pub use limit::{Limit, Limiter, Verdict};
 pub use mmsg::{BATCH, Batch};
+pub use restart::restarted;
 pub use socket::{adopt, bind, is_wildcard};
 pub use worker::{Clock, Dice, Worker};
