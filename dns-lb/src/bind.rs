@@ -6,7 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use tokio::net::TcpListener;
 
 use crate::takeover::{Inherited, Predecessor, of_environment};
-use crate::{Error, Options, doors, udp};
+use crate::{Error, Options, transport, udp};
 
 /// Tries to find a port that is free for UDP and TCP, where the port is left to the kernel.
 const PORT_TRIES: usize = 16;
@@ -29,10 +29,10 @@ pub(crate) fn bind_both(
     inherited: &mut Inherited,
 ) -> Result<(TcpListener, SocketAddr, Vec<UdpSocket>), Error> {
     let failed = |transport| move |source| Error::Bind { address, transport, source };
-    let listener = inherited.tcp(address).map(doors::adopt).transpose().map_err(failed("TCP"))?;
+    let listener = inherited.tcp(address).map(transport::adopt).transpose().map_err(failed("TCP"))?;
     let found = inherited.udp(address);
     if listener.is_some() || !found.is_empty() {
-        let listener = listener.map_or_else(|| doors::bind(address, false), Ok).map_err(failed("TCP"))?;
+        let listener = listener.map_or_else(|| transport::bind(address, false), Ok).map_err(failed("TCP"))?;
         let sockets: io::Result<Vec<UdpSocket>> = if found.is_empty() {
             (0..threads).map(|_| udp::bind(address)).collect()
         } else {
@@ -45,7 +45,7 @@ pub(crate) fn bind_both(
     }
     let mut tries = 0;
     loop {
-        let listener = doors::bind(address, false).map_err(failed("TCP"))?;
+        let listener = transport::bind(address, false).map_err(failed("TCP"))?;
         let bound = listener.local_addr().map_err(failed("TCP"))?;
         let sockets: io::Result<Vec<UdpSocket>> = (0..threads).map(|_| udp::bind(bound)).collect();
         tries += 1;

@@ -1,10 +1,10 @@
 //! Raises the process's limit of open files.
 
-/// More than all doors together let in, and the probes that are under way.
+/// More connections than all transports together accept, and the probes that are under way.
 const ENOUGH: libc::rlim_t = 65_536;
 
 /// Lets this process have as many descriptors as its system lets it (setrlimit(2)), up to [`ENOUGH`]. Usually 1,024 are given and many more to be had;
-/// with the few, clients that fill the doors would leave none for the probes.
+/// with the few, clients that take all connections would leave none for the probes.
 #[allow(unsafe_code)]
 pub(crate) fn raise() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -4,7 +4,7 @@
 //!  hub ──ZoneUpdate──► hub/ (fence, disk) ──► zone/ (validate) ──► compile/ (encode once) ──► publish (swap)
 //!                                                                                               │ one Arc
 //!  resolvers ──UDP──► udp/ one socket and thread per core ──► answer/hot ◄──────────────────────┤
-//!       ──TCP, TLS, HTTPS, QUIC──► doors/ on tokio ───────────────────────► answer/hot, answer/cold ◄────────┘
+//!       ──TCP, TLS, HTTPS, QUIC──► transport/ on tokio ───────────────────────► answer/hot, answer/cold ◄────────┘
 //! ```
 //!
 //! - [`wire`]: names and numbers.
@@ -15,7 +15,7 @@
 //!   usual form goes to the cold path, which uses hickory-proto on the same octets and reads the model instead of the compiled form.
 //!   Tests hold the two against each other.
 //! - [`publish`]: the swap; a thread looks once per batch.
-//! - [`udp`], [`doors`]: the sockets. The unsafe code is in `udp/mmsg.rs`, but for system calls in `heap.rs`, `descriptors.rs` and `takeover/`.
+//! - [`udp`], [`transport`]: the sockets. The unsafe code is in `udp/mmsg.rs`, but for system calls in `heap.rs`, `descriptors.rs` and `takeover/`.
 //! - [`transfer`]: whole zones for secondaries, and NOTIFY.
 //! - [`takeover`]: sockets from the version before, and to the next one.
 //! - [`tap`]: the log of queries, and dnstap.
@@ -30,7 +30,6 @@ pub mod client;
 pub mod compile;
 mod descriptors;
 pub mod dnssec;
-pub mod doors;
 mod heap;
 pub mod hub;
 mod lease;
@@ -42,6 +41,7 @@ pub mod state;
 pub mod takeover;
 pub mod tap;
 pub mod transfer;
+pub mod transport;
 pub mod udp;
 pub mod wire;
 pub mod zone;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::answer::CookiePolicy;
 use crate::client::Prefix;
-use crate::doors::{EncryptedOptions, Limits};
 use crate::metrics::NAMES_DEFAULT;
 use crate::tap::TapOptions;
 use crate::transfer::Notify;
+use crate::transport::{EncryptedOptions, Limits};
 use crate::udp::Limit;
 
 /// Arguments of dns-lb.

@@ -23,7 +23,6 @@ use crate::answer::{INSTANCE_MAX, Secrets};
 use crate::bind::{bind_both, inherit};
 use crate::client::{Database, DatabaseError};
 use crate::descriptors;
-use crate::doors::{self, Desk, Encrypted, EncryptedAddresses, EncryptedError, Gate, Stream};
 use crate::hub::{Client, Disk, DiskError, Fence, Hub, Meeting, alone};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
@@ -31,6 +30,9 @@ use crate::state::{OwnSecrets, State};
 use crate::takeover::{Predecessor, Waiting};
 use crate::tap::{TargetError, Writer};
 use crate::transfer::{KeyError, Keys, Transfers, notify};
+use crate::transport::{
+    self, ConnectionLimiter, Encrypted, EncryptedAddresses, EncryptedError, Handler, Responder,
+};
 use crate::udp::{Clock, Dice, Limit, Limiter, Worker, restarted};
 use crate::zone::step;
 
@@ -129,7 +131,7 @@ pub enum Error {
     /// The instance's name is too long.
     #[error("--instance has {0} octets, more than {INSTANCE_MAX}")]
     Instance(usize),
-    /// An encrypted door cannot be opened.
+    /// An encrypted transport cannot be served.
     #[error(transparent)]
     Encrypted(#[from] EncryptedError),
     /// A log of queries or a file of dnstap cannot be opened.
@@ -204,12 +206,13 @@ impl Service {
         let encrypted = Encrypted::bind(&options.encrypted, &mut inherited)?;
         let scraped = options.metrics_listen.map(|address| {
             let bind = || std::net::TcpListener::bind(address);
-            let listener = inherited.tcp(address).map_or_else(bind, Ok).and_then(doors::adopt);
+            let listener = inherited.tcp(address).map_or_else(bind, Ok).and_then(transport::adopt);
             listener.map_err(|source| Error::Metrics { address, source })
         });
         let scraped = scraped.transpose()?;
         let meet = options.meet_listen.map(|address| {
-            let listener = inherited.tcp(address).map_or_else(|| doors::bind(address, false), doors::adopt);
+            let listener =
+                inherited.tcp(address).map_or_else(|| transport::bind(address, false), transport::adopt);
             listener.map_err(|source| Error::Meet { address, source })
         });
         let meet = meet.transpose()?;
@@ -247,7 +250,7 @@ impl Service {
         Self { limit, ..self }
     }
 
-    /// Where the encrypted doors are, with the ports that the kernel chose.
+    /// Where the encrypted transports are served, with the ports that the kernel chose.
     pub fn encrypted(&self) -> &EncryptedAddresses {
         &self.encrypted.addresses
     }
@@ -353,8 +356,8 @@ impl Service {
             Arc::new(Transfers::new(published.clone(), self.keys, prefixes))
         });
         let roll = dice.roll();
-        let with = |transport, gate| Stream {
-            desk: Arc::new(Desk {
+        let handler = |transport, limiter| Handler {
+            responder: Arc::new(Responder {
                 published: published.clone(),
                 instance: instance.clone(),
                 counters: self.dns_metrics.thread(transport),
@@ -362,28 +365,34 @@ impl Service {
                 dice: step(roll ^ transport as u64).into(),
                 tap: tap(transport, None, step(!roll ^ transport as u64)).map(Mutex::new),
             }),
-            gate,
+            limiter,
             transfers: transfers.clone(),
             shutdown: shutdown.clone(),
             succeeded: succeeded.clone(),
         };
         let limits = self.options.limits();
-        self.encrypted.open(limits, &connections, &self.health, with)?;
-        let stream = with(Transport::Tcp, Gate::new(limits));
+        self.encrypted.open(limits, &connections, &self.health, handler)?;
+        let stream = handler(Transport::Tcp, ConnectionLimiter::new(limits));
         for listener in self.tcp {
             let stream = stream.clone();
-            let gate = stream.gate.clone();
+            let limiter = stream.limiter.clone();
             let handle = move |io: TcpStream, client| {
                 let stream = stream.clone();
                 async move {
                     io.set_nodelay(true)?;
-                    doors::serve(io, client, stream).await
+                    transport::serve(io, client, stream).await
                 }
             };
             let (listener, handle) = (Arc::new(listener), Arc::new(handle));
             let (served, ending) = (connections.clone(), shutdown.clone());
             let accept = move || {
-                doors::listen(listener.clone(), gate.clone(), served.clone(), ending.clone(), handle.clone())
+                transport::listen(
+                    listener.clone(),
+                    limiter.clone(),
+                    served.clone(),
+                    ending.clone(),
+                    handle.clone(),
+                )
             };
             connections.spawn(tasks::supervise("door", self.health.clone(), shutdown.clone(), accept));
         }

@@ -18,7 +18,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use super::Hub;
-use super::guests::guests;
+use super::connections::connections;
 use crate::state::State;
 
 /// How often what is seen is noted: a quarter of a probe's interval.
@@ -78,7 +78,7 @@ impl Meeting {
         };
         let ending = shutdown.clone();
         let serving =
-            server.serve_with_incoming_shutdown(guests(listener), async move { ending.wait().await });
+            server.serve_with_incoming_shutdown(connections(listener), async move { ending.wait().await });
         let looking = async {
             loop {
                 tokio::time::sleep(EVERY).await;

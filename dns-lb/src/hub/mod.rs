@@ -2,9 +2,9 @@
 
 mod alone;
 mod client;
+mod connections;
 mod disk;
 mod fence;
-mod guests;
 mod meeting;
 mod talk;
 mod votes;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  UDP thread ──► Tap ══ bounded, a lane for each ══► writer (a thread) ──► lines of JSON
-//!  doors      ──► Tap ══                        ══►                   └──► dnstap: file, socket
+//!  connections──► Tap ══                        ══►                   └──► dnstap: file, socket
 //! ```
 //!
 //! A thread that answers takes an empty [`Entry`] from its lane, copies the message into it, and sends it to the writer: no lock, no

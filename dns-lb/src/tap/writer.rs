@@ -73,7 +73,7 @@ impl Writer {
         let counts: Arc<Both> = Arc::default();
         let lanes: Arc<Mutex<Vec<Lane>>> = Arc::default();
         let ending = Arc::new(AtomicBool::new(false));
-        let mut desk = Desk {
+        let mut work = WriterThread {
             lanes: lanes.clone(),
             counts: counts.clone(),
             ending: ending.clone(),
@@ -85,7 +85,7 @@ impl Writer {
         };
         let path = options.query_log.clone().or_else(|| options.dnstap_file.clone());
         let failed = |source| TargetError { path: path.unwrap_or_else(|| PathBuf::from("-")), source };
-        let thread = std::thread::Builder::new().name("dns-tap".into()).spawn(move || desk.run());
+        let thread = std::thread::Builder::new().name("dns-tap".into()).spawn(move || work.run());
         let thread = thread.map_err(failed)?;
         let writer = thread.thread().clone();
         let taps = Arc::new(Taps { sampling, counts, lanes, writer });
@@ -137,7 +137,7 @@ impl Taps {
     }
 }
 
-struct Desk {
+struct WriterThread {
     lanes: Arc<Mutex<Vec<Lane>>>,
     counts: Arc<Both>,
     ending: Arc<AtomicBool>,
@@ -148,7 +148,7 @@ struct Desk {
     dnstap: Option<Frames>,
 }
 
-impl Desk {
+impl WriterThread {
     fn run(&mut self) {
         let mut sleep = NAP;
         let mut flushed = Instant::now();
@@ -255,7 +255,7 @@ mod tests {
         let sampling = Sampling { log: 1, dnstap: 0 };
         let writer = std::thread::current();
         let taps = Taps { sampling, counts: counts.clone(), lanes: lanes.clone(), writer };
-        let mut desk = Desk {
+        let mut work = WriterThread {
             lanes,
             counts: counts.clone(),
             ending: Arc::default(),
@@ -274,9 +274,9 @@ mod tests {
         }
         let entry = other.query(&[0; 12], client).unwrap();
         other.answer(entry, &[0; 12], None, Fate::Sent);
-        assert!(desk.sweep());
+        assert!(work.sweep());
         assert_eq!(counts.log.written.load(Relaxed), TURN as u64 + 1);
-        while desk.sweep() {}
+        while work.sweep() {}
         assert_eq!(counts.log.written.load(Relaxed), ENTRIES as u64 + 1);
         // What the flood needed is let go.
         let entry = flooded.query(&[], client).unwrap();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dns_lb::Options;
-use dns_lb::doors::{EncryptedAddresses, EncryptedOptions};
+use dns_lb::transport::{EncryptedAddresses, EncryptedOptions};
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType as T;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -379,7 +379,7 @@ async fn a_quic_client_that_breaks_the_protocol_is_told_so_and_others_are_served
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_has_a_share_of_each_encrypted_door() {
+async fn a_client_has_a_share_of_each_encrypted_transport() {
     let files = Files::new();
     let limited = Options { connections: 16, connections_per_client: 2, ..files.options() };
     let (server, at) = started(limited).await;
@@ -402,7 +402,7 @@ async fn a_client_has_a_share_of_each_encrypted_door() {
         }
         let mut third = files.tls(at.dot[0]);
         assert!(third.write_all(&framed(0)).is_err() || is_over(&mut third));
-        // The doors do not take each other's places.
+        // The transports do not take each other's places.
         let asked = ["+https=/dns-query", "+short", "ns1.fed.example.test.", "A"];
         assert_eq!(kdig(at.doh[0], &files.certificate(), &asked).trim(), "192.0.2.53");
     })
@@ -412,7 +412,7 @@ async fn a_client_has_a_share_of_each_encrypted_door() {
 }
 
 #[tokio::test]
-async fn encrypted_doors_need_a_certificate_that_fits() {
+async fn encrypted_transports_need_a_certificate_that_fits() {
     let files = Files::new();
     let error = |options: Options| {
         let (health, metrics) = (Default::default(), federation_runtime::endpoints::Metrics::new());

@@ -16,7 +16,9 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use super::quic::{bind_quic, quic, quic_endpoint};
-use super::{Certificate, CertificateError, Gate, Limits, Stream, adopt, bind, https, listen, serve};
+use super::{
+    Certificate, CertificateError, ConnectionLimiter, Handler, Limits, adopt, bind, https, listen, serve,
+};
 use crate::metrics::Transport;
 use crate::takeover::Inherited;
 
@@ -40,7 +42,7 @@ pub struct EncryptedOptions {
     pub tls_key: Option<PathBuf>,
 }
 
-/// An encrypted door cannot be opened.
+/// An encrypted transport cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum EncryptedError {
     /// An address cannot be bound.
@@ -65,7 +67,7 @@ pub enum EncryptedError {
     Quic(#[source] io::Error),
 }
 
-/// Where the encrypted doors are, with the ports that the kernel chose.
+/// Where the encrypted transports are served, with the ports that the kernel chose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EncryptedAddresses {
     /// DNS over TLS.
@@ -76,7 +78,7 @@ pub struct EncryptedAddresses {
     pub doq: Vec<SocketAddr>,
 }
 
-/// Bound, but not yet open.
+/// Bound, but not yet served.
 #[derive(Debug, Default)]
 pub struct Encrypted {
     certificate: Option<Arc<Certificate>>,
@@ -135,7 +137,7 @@ impl Encrypted {
         tcp.chain(self.doq.iter().map(|socket| socket.as_fd().try_clone_to_owned())).collect()
     }
 
-    /// Opens the doors: each kind has a gate of its own, so that a crowd at one keeps nobody out of another. `with` gives what a kind's
+    /// Starts to accept connections: each transport has a limiter of its own, so that a crowd at one keeps nobody out of another. `handler` gives what a transport's
     /// connections are served with. Connections and listeners are `tasks`; they end by the shutdown in it, and `health` says which has failed.
     ///
     /// # Errors
@@ -145,44 +147,44 @@ impl Encrypted {
         limits: Limits,
         tasks: &TaskTracker,
         health: &Health,
-        with: impl Fn(Transport, Arc<Gate>) -> Stream,
+        handler: impl Fn(Transport, Arc<ConnectionLimiter>) -> Handler,
     ) -> Result<(), EncryptedError> {
         let Some(certificate) = self.certificate else { return Ok(()) };
         let kinds = [(Transport::Tls, self.dot, &b"dot"[..]), (Transport::Https, self.doh, b"h2")];
         for (transport, listeners, alpn) in kinds {
-            let with = with(transport, Gate::new(limits));
+            let handler = handler(transport, ConnectionLimiter::new(limits));
             let acceptor = TlsAcceptor::from(Arc::new(certificate.server(alpn)));
             for listener in listeners {
-                let (with, acceptor) = (with.clone(), acceptor.clone());
-                let (gate, shutdown) = (with.gate.clone(), with.shutdown.clone());
+                let (handler, acceptor) = (handler.clone(), acceptor.clone());
+                let (limiter, shutdown) = (handler.limiter.clone(), handler.shutdown.clone());
                 let handle = move |io: TcpStream, client| {
-                    let (with, acceptor) = (with.clone(), acceptor.clone());
+                    let (handler, acceptor) = (handler.clone(), acceptor.clone());
                     async move {
-                        let io = shake_hands(&acceptor, io, with.gate.patience()).await?;
+                        let io = handshake(&acceptor, io, handler.limiter.message_timeout()).await?;
                         match transport {
-                            Transport::Https => https(io, client, with).await,
-                            _ => serve(io, client, with).await,
+                            Transport::Https => https(io, client, handler).await,
+                            _ => serve(io, client, handler).await,
                         }
                     }
                 };
                 let (listener, handle, served) = (Arc::new(listener), Arc::new(handle), tasks.clone());
                 let ending = shutdown.clone();
                 let accept = move || {
-                    listen(listener.clone(), gate.clone(), served.clone(), ending.clone(), handle.clone())
+                    listen(listener.clone(), limiter.clone(), served.clone(), ending.clone(), handle.clone())
                 };
                 tasks.spawn(supervise("door", health.clone(), shutdown, accept));
             }
         }
-        let with = with(Transport::Quic, Gate::new(limits));
+        let handler = handler(Transport::Quic, ConnectionLimiter::new(limits));
         for socket in self.doq {
             let endpoint = quic_endpoint(socket, &certificate, &limits).map_err(EncryptedError::Quic)?;
-            let (served, with, shutdown) = (tasks.clone(), with.clone(), with.shutdown.clone());
-            let accept = move || quic(endpoint.clone(), served.clone(), with.clone());
+            let (served, handler, shutdown) = (tasks.clone(), handler.clone(), handler.shutdown.clone());
+            let accept = move || quic(endpoint.clone(), served.clone(), handler.clone());
             tasks.spawn(supervise("door", health.clone(), shutdown, accept));
         }
-        let ending = with.shutdown.clone();
+        let ending = handler.shutdown.clone();
         let follow = move || certificate.clone().follow(ending.clone());
-        tasks.spawn(supervise("certificate", health.clone(), with.shutdown, follow));
+        tasks.spawn(supervise("certificate", health.clone(), handler.shutdown, follow));
         Ok(())
     }
 }
@@ -202,7 +204,7 @@ fn each<T>(
     Ok(bound?.into_iter().unzip())
 }
 
-async fn shake_hands(
+async fn handshake(
     acceptor: &TlsAcceptor,
     io: TcpStream,
     patience: Duration,

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Stream;
+use super::Handler;
 use super::freshness::freshness;
 
 /// Where queries are taken (the path of RFC 8484's examples, which clients know).
@@ -44,14 +44,14 @@ const QUERIES_MAX: u64 = 100_000;
 ///
 /// # Errors
 /// When the connection breaks, or the client holds on to it after it was told to go.
-pub async fn https<S>(io: S, peer: SocketAddr, with: Stream) -> io::Result<()>
+pub async fn https<S>(io: S, peer: SocketAddr, handler: Handler) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (gate, shutdown) = (with.gate.clone(), with.shutdown.clone());
+    let (limiter, shutdown) = (handler.limiter.clone(), handler.shutdown.clone());
     let begun = Instant::now();
     let client = Arc::new(Client {
-        with,
+        handler,
         peer,
         begun,
         requests: AtomicU64::new(0),
@@ -74,13 +74,14 @@ where
     tokio::pin!(connection);
     loop {
         // Only whole requests count: frames that ask nothing do not keep a connection.
-        let deadline = begun + std::time::Duration::from_millis(client.last.load(Relaxed)) + gate.idle();
+        let deadline =
+            begun + std::time::Duration::from_millis(client.last.load(Relaxed)) + limiter.idle_timeout();
         tokio::select! {
             ended = connection.as_mut() => return ended.map_err(io::Error::other),
             () = shutdown.wait() => break,
             () = sleep_until(deadline.max(Instant::now())) => {
                 let last = begun + std::time::Duration::from_millis(client.last.load(Relaxed));
-                if Instant::now() >= last + gate.idle() || client.requests.load(Relaxed) >= QUERIES_MAX {
+                if Instant::now() >= last + limiter.idle_timeout() || client.requests.load(Relaxed) >= QUERIES_MAX {
                     break;
                 }
             }
@@ -88,12 +89,12 @@ where
     }
     // GOAWAY: what was asked is answered.
     connection.as_mut().graceful_shutdown();
-    timeout(gate.patience(), connection).await?.map_err(io::Error::other)
+    timeout(limiter.message_timeout(), connection).await?.map_err(io::Error::other)
 }
 
 /// One connection's client.
 struct Client {
-    with: Stream,
+    handler: Handler,
     peer: SocketAddr,
     begun: Instant,
     requests: AtomicU64,
@@ -119,18 +120,18 @@ impl Client {
         if self.requests.fetch_add(1, Relaxed) >= QUERIES_MAX {
             return plain(StatusCode::TOO_MANY_REQUESTS, "open another connection");
         }
-        let query = match timeout(self.with.gate.patience(), query(request)).await {
+        let query = match timeout(self.handler.limiter.message_timeout(), query(request)).await {
             Ok(Ok(query)) => query,
             Ok(Err(response)) => return response,
             Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the request did not end"),
         };
         self.last.store(self.begun.elapsed().as_millis() as u64, Relaxed);
-        let Some(answer) = self.with.answer(&query, self.peer) else {
+        let Some(answer) = self.handler.answer(&query, self.peer) else {
             return plain(StatusCode::BAD_REQUEST, "this is no DNS query");
         };
         let unread = self.unread.clone().acquire_many_owned(answer.len() as u32);
         // A client that does not read what it asked for is not answered on.
-        let Ok(Ok(permit)) = timeout(self.with.gate.patience(), unread).await else {
+        let Ok(Ok(permit)) = timeout(self.handler.limiter.message_timeout(), unread).await else {
             return plain(StatusCode::TOO_MANY_REQUESTS, "read the answers before");
         };
         let cache = match freshness(&answer) {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::doors::{Gate, Limits, Pass};
+use crate::transport::{ConnectionLimiter, ConnectionPermit, Limits};
 
 /// One for each member of the largest federation; agents behind one address are of one place. How long one may be silent is gRPC's.
 const LIMITS: Limits = Limits { connections: 1024, per_client: 64, idle: Duration::MAX };
@@ -19,21 +19,21 @@ const LIMITS: Limits = Limits { connections: 1024, per_client: 64, idle: Duratio
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// A connection with its place.
-pub(super) struct Guest {
+pub(super) struct Connection {
     io: TcpStream,
-    _pass: Pass,
+    _permit: ConnectionPermit,
 }
 
 /// Those who come to `listener`. Beyond the limits they wait in the kernel's queue, or, beyond their share, are closed at once.
-pub(super) fn guests(listener: Arc<TcpListener>) -> impl Stream<Item = io::Result<Guest>> {
-    stream::unfold((listener, Gate::new(LIMITS)), |(listener, gate)| async move {
+pub(super) fn connections(listener: Arc<TcpListener>) -> impl Stream<Item = io::Result<Connection>> {
+    stream::unfold((listener, ConnectionLimiter::new(LIMITS)), |(listener, limiter)| async move {
         loop {
-            let permit = gate.room().await?;
+            let permit = limiter.acquire().await?;
             match listener.accept().await {
                 Ok((io, client)) => {
-                    let Some(pass) = gate.admit(permit, client.ip()) else { continue };
-                    let ready = io.set_nodelay(true).map(|()| Guest { io, _pass: pass });
-                    return Some((ready, (listener, gate)));
+                    let Some(permit) = limiter.admit(permit, client.ip()) else { continue };
+                    let ready = io.set_nodelay(true).map(|()| Connection { io, _permit: permit });
+                    return Some((ready, (listener, limiter)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -44,7 +44,7 @@ pub(super) fn guests(listener: Arc<TcpListener>) -> impl Stream<Item = io::Resul
     })
 }
 
-impl Connected for Guest {
+impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
@@ -52,7 +52,7 @@ impl Connected for Guest {
     }
 }
 
-impl AsyncRead for Guest {
+impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -62,7 +62,7 @@ impl AsyncRead for Guest {
     }
 }
 
-impl AsyncWrite for Guest {
+impl AsyncWrite for Connection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -92,21 +92,21 @@ mod tests {
     async fn nobody_takes_more_than_a_share() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut guests = Box::pin(guests(Arc::new(listener)));
+        let mut connections = Box::pin(connections(Arc::new(listener)));
         let mut inside = Vec::new();
         for _ in 0..LIMITS.per_client {
             let client = TcpStream::connect(address).await.unwrap();
-            inside.push((client, guests.next().await.unwrap().unwrap()));
+            inside.push((client, connections.next().await.unwrap().unwrap()));
         }
         let mut beyond = TcpStream::connect(address).await.unwrap();
         let mut octet = [0];
         tokio::select! {
-            _ = guests.next() => unreachable!("it was let in"),
+            _ = connections.next() => unreachable!("it was let in"),
             read = beyond.read(&mut octet) => assert_eq!(read.unwrap_or(0), 0),
         }
         // Who leaves makes room.
         inside.pop();
         let _client = TcpStream::connect(address).await.unwrap();
-        assert!(guests.next().await.unwrap().is_ok());
+        assert!(connections.next().await.unwrap().is_ok());
     }
 }

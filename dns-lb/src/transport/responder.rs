@@ -19,7 +19,7 @@ pub(super) const MESSAGE_MAX: usize = u16::MAX as usize;
 
 /// Everything that the queries of one transport are answered from.
 #[derive(Debug)]
-pub struct Desk {
+pub struct Responder {
     /// The zones.
     pub published: Arc<Published>,
     /// This server's name.
@@ -40,7 +40,7 @@ thread_local! {
     static ROOM: RefCell<(Vec<u8>, Scratch)> = RefCell::new((vec![0; MESSAGE_MAX], Scratch::default()));
 }
 
-impl Desk {
+impl Responder {
     /// The answer to `query` by itself. None: it deserves none.
     #[must_use]
     pub fn message(&self, query: &[u8], client: SocketAddr) -> Option<Vec<u8>> {

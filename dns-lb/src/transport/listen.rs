@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
-use super::Gate;
+use super::ConnectionLimiter;
 
 /// Connections that wait to be accepted; the kernel has a limit of its own.
 const BACKLOG: i32 = 1024;
@@ -56,7 +56,7 @@ pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 /// Accepts until `shutdown`, and has `handle` serve each client in a task of its own. What waits at the end is served too.
 pub async fn listen<H, F>(
     listener: Arc<TcpListener>,
-    gate: Arc<Gate>,
+    limiter: Arc<ConnectionLimiter>,
     tasks: TaskTracker,
     shutdown: Shutdown,
     handle: Arc<H>,
@@ -66,19 +66,19 @@ pub async fn listen<H, F>(
 {
     let serve = |(stream, client): (TcpStream, SocketAddr), permit| {
         // Beyond its share: closed at once.
-        let Some(pass) = gate.admit(permit, client.ip()) else { return };
+        let Some(permit) = limiter.admit(permit, client.ip()) else { return };
         let served = handle(stream, client);
         tasks.spawn(async move {
             if let Err(error) = served.await {
                 tracing::debug!(%error, "a connection ended");
             }
-            drop(pass);
+            drop(permit);
         });
     };
     loop {
         // The permit first: beyond the limit clients wait in the kernel's queue.
         let permit = tokio::select! {
-            permit = gate.room() => permit,
+            permit = limiter.acquire() => permit,
             () = shutdown.wait() => break,
         };
         let Some(permit) = permit else { return };
@@ -95,7 +95,7 @@ pub async fn listen<H, F>(
             }
         }
     }
-    while let Some(permit) = gate.try_room()
+    while let Some(permit) = limiter.try_acquire()
         && let Some(Ok(accepted)) = listener.accept().now_or_never()
     {
         serve(accepted, permit);

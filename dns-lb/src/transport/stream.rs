@@ -10,7 +10,7 @@ use federation_runtime::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Desk, Gate};
+use super::{ConnectionLimiter, Responder};
 use crate::transfer::{Special, Transfer, Transfers};
 use crate::udp::Clock;
 
@@ -29,11 +29,11 @@ const DRAIN_SUCCEEDED: Duration = Duration::from_secs(3);
 
 /// What a connection is served with.
 #[derive(Clone, Debug)]
-pub struct Stream {
+pub struct Handler {
     /// Answers queries.
-    pub desk: Arc<Desk>,
+    pub responder: Arc<Responder>,
     /// Limits of the transport.
-    pub gate: Arc<Gate>,
+    pub limiter: Arc<ConnectionLimiter>,
     /// Zone transfers, if they are enabled.
     pub transfers: Option<Arc<Transfers>>,
     /// Ends the connection.
@@ -44,39 +44,39 @@ pub struct Stream {
 
 /// The response to a query.
 #[derive(Debug)]
-pub(super) enum Given {
+pub(super) enum Response {
     /// One message.
     Answer(Vec<u8>),
     /// A zone, in messages from there.
     Transfer(Transfer, Arc<Transfers>),
 }
 
-impl Stream {
+impl Handler {
     /// The response to `query`; `None` if it gets none.
-    pub(super) fn give(&self, query: &[u8], client: SocketAddr) -> Option<Given> {
+    pub(super) fn respond(&self, query: &[u8], client: SocketAddr) -> Option<Response> {
         let special = self
             .transfers
             .as_ref()
             .and_then(|transfers| transfers.look(query, client.ip()).zip(Some(transfers)));
         match special {
-            None => self.desk.message(query, client).map(Given::Answer),
-            Some((Special::Answer(octets), _)) => Some(Given::Answer(octets)),
+            None => self.responder.message(query, client).map(Response::Answer),
+            Some((Special::Answer(octets), _)) => Some(Response::Answer(octets)),
             Some((Special::Signed(query, mut session), _)) => {
-                let mut answer = self.desk.message(&query, client)?;
+                let mut answer = self.responder.message(&query, client)?;
                 session.sign(&mut answer, seconds());
-                Some(Given::Answer(answer))
+                Some(Response::Answer(answer))
             }
             Some((Special::Transfer(transfer), transfers)) => {
-                Some(Given::Transfer(transfer, transfers.clone()))
+                Some(Response::Transfer(transfer, transfers.clone()))
             }
         }
     }
 
     /// The response to `query` where only one message is possible: transfers are refused (RFC 8484 section 5).
     pub(super) fn answer(&self, query: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
-        match self.give(query, client)? {
-            Given::Answer(answer) => Some(answer),
-            Given::Transfer(..) => self.desk.message(query, client),
+        match self.respond(query, client)? {
+            Response::Answer(answer) => Some(answer),
+            Response::Transfer(..) => self.responder.message(query, client),
         }
     }
 }
@@ -88,11 +88,11 @@ impl Stream {
 ///
 /// # Errors
 /// When the connection breaks, or the client takes too long for a message.
-pub async fn serve<S>(mut io: S, client: SocketAddr, with: Stream) -> io::Result<()>
+pub async fn serve<S>(mut io: S, client: SocketAddr, handler: Handler) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Stream { desk, gate, transfers, shutdown, succeeded } = with;
+    let Handler { responder, limiter, transfers, shutdown, succeeded } = handler;
     let mut input: Vec<u8> = Vec::with_capacity(KEPT);
     let mut out: Vec<u8> = Vec::new();
     let mut queries = 0;
@@ -108,11 +108,11 @@ where
                 .as_ref()
                 .and_then(|transfers| transfers.look(query, client.ip()).zip(Some(transfers)))
             {
-                None => !desk.answer(query, client, &mut out),
+                None => !responder.answer(query, client, &mut out),
                 Some((Special::Answer(answer), _)) => !frame(&answer, &mut out),
                 Some((Special::Signed(query, mut session), _)) => {
                     let mut answer = Vec::new();
-                    let answered = desk.answer(&query, client, &mut answer);
+                    let answered = responder.answer(&query, client, &mut answer);
                     answer.drain(..2.min(answer.len()));
                     session.sign(&mut answer, seconds());
                     !answered || !frame(&answer, &mut out)
@@ -124,7 +124,7 @@ where
                             return io.shutdown().await;
                         }
                         // Each in its time: a secondary that reads slowly is waited for, one that stops is not.
-                        send(&mut io, &mut out, &gate).await?;
+                        send(&mut io, &mut out, &limiter).await?;
                     }
                     false
                 }
@@ -134,11 +134,11 @@ where
                 break;
             }
             if out.len() >= TOGETHER {
-                send(&mut io, &mut out, &gate).await?;
+                send(&mut io, &mut out, &limiter).await?;
             }
         }
         input.drain(..at);
-        send(&mut io, &mut out, &gate).await?;
+        send(&mut io, &mut out, &limiter).await?;
         if over {
             return io.shutdown().await;
         }
@@ -148,7 +148,8 @@ where
         out.shrink_to(KEPT);
         // One deadline for a whole message, so that an octet now and then does not keep a connection.
         let unfinished = !input.is_empty();
-        let deadline = Instant::now() + if unfinished { gate.patience() } else { gate.idle() };
+        let deadline =
+            Instant::now() + if unfinished { limiter.message_timeout() } else { limiter.idle_timeout() };
         loop {
             let wanted = announced(&input).unwrap_or(0).saturating_sub(input.len()).max(READ);
             input.reserve_exact(wanted);
@@ -198,9 +199,13 @@ fn seconds() -> u64 {
     u64::from(Clock::seconds())
 }
 
-async fn send<S: AsyncWrite + Unpin>(io: &mut S, out: &mut Vec<u8>, gate: &Gate) -> io::Result<()> {
+async fn send<S: AsyncWrite + Unpin>(
+    io: &mut S,
+    out: &mut Vec<u8>,
+    limiter: &ConnectionLimiter,
+) -> io::Result<()> {
     if !out.is_empty() {
-        timeout(gate.patience(), async {
+        timeout(limiter.message_timeout(), async {
             io.write_all(out).await?;
             io.flush().await
         })

@@ -14,8 +14,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::stream::Given;
-use super::{Certificate, Limits, Pass, Stream};
+use super::stream::Response;
+use super::{Certificate, ConnectionPermit, Handler, Limits};
 use crate::answer::has_keepalive;
 
 /// RFC 9250 section 4.3.
@@ -82,8 +82,8 @@ pub(super) fn quic_endpoint(
 }
 
 /// Accepts connections until the shutdown, and serves each in a task of its own.
-pub(super) async fn quic(endpoint: Endpoint, tasks: TaskTracker, with: Stream) {
-    let Stream { gate, shutdown, .. } = &with;
+pub(super) async fn quic(endpoint: Endpoint, tasks: TaskTracker, handler: Handler) {
+    let Handler { limiter, shutdown, .. } = &handler;
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.accept() => incoming,
@@ -92,51 +92,52 @@ pub(super) async fn quic(endpoint: Endpoint, tasks: TaskTracker, with: Stream) {
         let Some(incoming) = incoming else { return };
         let client = incoming.remote_address().ip();
         // Who may not be where it says takes nobody's place while places are few (RFC 9000 section 8.1.2).
-        if gate.is_crowded() && incoming.may_retry() && !incoming.remote_address_validated() {
+        if limiter.is_crowded() && incoming.may_retry() && !incoming.remote_address_validated() {
             // An error means that it cannot be retried, which was asked.
             let _ = incoming.retry();
             continue;
         }
-        let Some(pass) = gate.try_room().and_then(|permit| gate.admit(permit, client)) else {
+        let Some(permit) = limiter.try_acquire().and_then(|permit| limiter.admit(permit, client)) else {
             incoming.refuse();
             continue;
         };
-        tasks.spawn(client_of(incoming, pass, with.clone()));
+        tasks.spawn(client_of(incoming, permit, handler.clone()));
     }
     // New clients are refused; those that are here are told to go when what they asked is answered.
     endpoint.set_server_config(None);
     endpoint.wait_idle().await;
 }
 
-async fn client_of(incoming: Incoming, pass: Pass, with: Stream) {
+async fn client_of(incoming: Incoming, permit: ConnectionPermit, handler: Handler) {
     let served = async {
         let connecting = incoming.accept().map_err(io::Error::other)?;
-        let connection = timeout(with.gate.patience(), connecting).await?.map_err(io::Error::other)?;
-        streams(&connection, &with).await;
+        let connection =
+            timeout(handler.limiter.message_timeout(), connecting).await?.map_err(io::Error::other)?;
+        streams(&connection, &handler).await;
         io::Result::Ok(())
     };
     if let Err(error) = served.await {
         tracing::debug!(%error, "a connection ended");
     }
-    drop(pass);
+    drop(permit);
 }
 
 /// Answers the client's queries until it is silent for too long, or breaks the protocol.
-async fn streams(connection: &Connection, with: &Stream) {
+async fn streams(connection: &Connection, handler: &Handler) {
     let open = Arc::new(AtomicUsize::new(0));
     let tasks = TaskTracker::new();
     let code = loop {
         let accepted = tokio::select! {
-            accepted = timeout(with.gate.idle(), connection.accept_bi()) => accepted,
-            () = with.shutdown.wait() => break NO_ERROR,
+            accepted = timeout(handler.limiter.idle_timeout(), connection.accept_bi()) => accepted,
+            () = handler.shutdown.wait() => break NO_ERROR,
         };
         match accepted {
             Ok(Ok((send, receive))) => {
                 open.fetch_add(1, Relaxed);
-                let (connection, with, open) = (connection.clone(), with.clone(), open.clone());
+                let (connection, handler, open) = (connection.clone(), handler.clone(), open.clone());
                 tasks.spawn(async move {
                     // A stream has its time, so that none stays for ever.
-                    let query = Query { connection: &connection, with: &with };
+                    let query = Query { connection: &connection, handler: &handler };
                     if let Err(fault) = query.serve(send, receive).await {
                         connection.close(fault, b"");
                     }
@@ -151,19 +152,19 @@ async fn streams(connection: &Connection, with: &Stream) {
         }
     };
     tasks.close();
-    let ended = timeout(with.gate.patience(), tasks.wait()).await;
+    let ended = timeout(handler.limiter.message_timeout(), tasks.wait()).await;
     connection.close(if ended.is_ok() { code } else { EXCESSIVE_LOAD }, b"");
 }
 
 /// One stream's query. Errors are codes to close the connection with: the client breaks the protocol.
 struct Query<'c> {
     connection: &'c Connection,
-    with: &'c Stream,
+    handler: &'c Handler,
 }
 
 impl Query<'_> {
     async fn serve(&self, mut send: SendStream, mut receive: RecvStream) -> Result<(), VarInt> {
-        let patience = self.with.gate.patience();
+        let patience = self.handler.limiter.message_timeout();
         let Ok(read) = timeout(patience, read(&mut receive)).await else {
             // Too slow: this query is given up, others go on.
             let _ = receive.stop(REQUEST_CANCELLED);
@@ -175,14 +176,14 @@ impl Query<'_> {
         if query.first_chunk() != Some(&[0, 0]) || has_keepalive(&query) {
             return Err(PROTOCOL_ERROR);
         }
-        match self.with.give(&query, self.connection.remote_address()) {
+        match self.handler.respond(&query, self.connection.remote_address()) {
             None => return Err(PROTOCOL_ERROR),
-            Some(Given::Answer(answer)) => {
+            Some(Response::Answer(answer)) => {
                 if !self.write(&mut send, &answer).await {
                     return Ok(());
                 }
             }
-            Some(Given::Transfer(transfer, transfers)) => {
+            Some(Response::Transfer(transfer, transfers)) => {
                 let messages = transfers.messages(transfer).await;
                 for message in messages.into_iter().flatten() {
                     if !self.write(&mut send, &message).await {
@@ -207,7 +208,7 @@ impl Query<'_> {
             send.write_all(&length.to_be_bytes()).await?;
             send.write_all(message).await
         };
-        let taken = matches!(timeout(self.with.gate.patience(), written).await, Ok(Ok(())));
+        let taken = matches!(timeout(self.handler.limiter.message_timeout(), written).await, Ok(Ok(())));
         if !taken {
             let _ = send.reset(REQUEST_CANCELLED);
         }

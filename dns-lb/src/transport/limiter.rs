@@ -32,7 +32,7 @@ impl Default for Limits {
 
 /// Counts the connections of one transport.
 #[derive(Debug)]
-pub struct Gate {
+pub struct ConnectionLimiter {
     limits: Limits,
     permits: Arc<Semaphore>,
     // Only connected clients: never more entries than connections.
@@ -41,31 +41,31 @@ pub struct Gate {
 
 /// A connection's place; given back when dropped.
 #[derive(Debug)]
-pub struct Pass {
-    gate: Arc<Gate>,
+pub struct ConnectionPermit {
+    limiter: Arc<ConnectionLimiter>,
     client: IpAddr,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Gate {
-    /// A gate without connections.
+impl ConnectionLimiter {
+    /// A limiter without connections.
     pub fn new(limits: Limits) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         Arc::new(Self { limits, permits, clients: Mutex::default() })
     }
 
     /// Waits until there is room for one more: beyond the limit clients wait in the kernel's queue.
-    pub async fn room(&self) -> Option<OwnedSemaphorePermit> {
+    pub async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
         self.permits.clone().acquire_owned().await.ok()
     }
 
     /// Room for one more, if there is any.
-    pub fn try_room(&self) -> Option<OwnedSemaphorePermit> {
+    pub fn try_acquire(&self) -> Option<OwnedSemaphorePermit> {
         self.permits.clone().try_acquire_owned().ok()
     }
 
     /// Uses `permit` for a connection of `client`. `None` if the client has reached its limit.
-    pub fn admit(self: &Arc<Self>, permit: OwnedSemaphorePermit, client: IpAddr) -> Option<Pass> {
+    pub fn admit(self: &Arc<Self>, permit: OwnedSemaphorePermit, client: IpAddr) -> Option<ConnectionPermit> {
         let client = network(client);
         let mut clients = self.clients.lock();
         let count = clients.entry(client).or_insert(0);
@@ -74,7 +74,7 @@ impl Gate {
         }
         *count += 1;
         drop(clients);
-        Some(Pass { gate: self.clone(), client, _permit: permit })
+        Some(ConnectionPermit { limiter: self.clone(), client, _permit: permit })
     }
 
     /// Whether at least three quarters of the connections are in use.
@@ -83,19 +83,19 @@ impl Gate {
     }
 
     /// How long a client may be silent now.
-    pub fn idle(&self) -> Duration {
+    pub fn idle_timeout(&self) -> Duration {
         if self.is_crowded() { self.limits.idle / 10 } else { self.limits.idle }
     }
 
     /// How long a client may take for one message now, either way: where others wait, who sends an octet now and then stays no longer than who sends none.
-    pub fn patience(&self) -> Duration {
-        self.idle()
+    pub fn message_timeout(&self) -> Duration {
+        self.idle_timeout()
     }
 }
 
-impl Drop for Pass {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut clients = self.gate.clients.lock();
+        let mut clients = self.limiter.clients.lock();
         if let Some(count) = clients.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
@@ -117,39 +117,42 @@ fn network(client: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn gate(connections: usize, per_client: usize) -> Arc<Gate> {
-        Gate::new(Limits { connections, per_client, idle: Duration::from_secs(10) })
+    fn limiter(connections: usize, per_client: usize) -> Arc<ConnectionLimiter> {
+        ConnectionLimiter::new(Limits { connections, per_client, idle: Duration::from_secs(10) })
     }
 
-    fn enter(gate: &Arc<Gate>, client: &str) -> Option<Pass> {
+    fn enter(limiter: &Arc<ConnectionLimiter>, client: &str) -> Option<ConnectionPermit> {
         let client = client.parse().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        gate.try_room().and_then(|permit| gate.admit(permit, client))
+        limiter.try_acquire().and_then(|permit| limiter.admit(permit, client))
     }
 
     #[test]
     fn a_client_is_an_address_or_a_64() {
-        let gate = gate(10, 2);
+        let limiter = limiter(10, 2);
         let inside: Vec<_> =
-            ["192.0.2.1", "::ffff:192.0.2.1"].iter().filter_map(|c| enter(&gate, c)).collect();
-        assert!(enter(&gate, "192.0.2.1").is_none());
+            ["192.0.2.1", "::ffff:192.0.2.1"].iter().filter_map(|c| enter(&limiter, c)).collect();
+        assert!(enter(&limiter, "192.0.2.1").is_none());
         let others: Vec<_> =
-            ["192.0.2.2", "2001:db8::1", "2001:db8::2"].iter().filter_map(|c| enter(&gate, c)).collect();
+            ["192.0.2.2", "2001:db8::1", "2001:db8::2"].iter().filter_map(|c| enter(&limiter, c)).collect();
         assert_eq!((inside.len(), others.len()), (2, 3));
-        assert!(enter(&gate, "2001:db8::3").is_none() && enter(&gate, "2001:db8:0:1::3").is_some());
+        assert!(enter(&limiter, "2001:db8::3").is_none() && enter(&limiter, "2001:db8:0:1::3").is_some());
         drop(inside);
-        assert!(enter(&gate, "192.0.2.1").is_some());
+        assert!(enter(&limiter, "192.0.2.1").is_some());
         drop(others);
-        assert!(gate.clients.lock().is_empty(), "nothing is kept of who has left");
+        assert!(limiter.clients.lock().is_empty(), "nothing is kept of who has left");
     }
 
     #[test]
     fn a_crowd_makes_patience_short() {
-        let gate = gate(4, 4);
-        let mut inside: Vec<_> = (0..2).filter_map(|_| enter(&gate, "192.0.2.1")).collect();
-        assert_eq!(gate.idle(), Duration::from_secs(10));
-        inside.extend(enter(&gate, "192.0.2.1"));
-        assert_eq!((gate.idle(), gate.patience()), (Duration::from_secs(1), Duration::from_secs(1)));
-        inside.extend(enter(&gate, "192.0.2.1"));
-        assert!(enter(&gate, "192.0.2.2").is_none(), "it is full");
+        let limiter = limiter(4, 4);
+        let mut inside: Vec<_> = (0..2).filter_map(|_| enter(&limiter, "192.0.2.1")).collect();
+        assert_eq!(limiter.idle_timeout(), Duration::from_secs(10));
+        inside.extend(enter(&limiter, "192.0.2.1"));
+        assert_eq!(
+            (limiter.idle_timeout(), limiter.message_timeout()),
+            (Duration::from_secs(1), Duration::from_secs(1))
+        );
+        inside.extend(enter(&limiter, "192.0.2.1"));
+        assert!(enter(&limiter, "192.0.2.2").is_none(), "it is full");
     }
 }
