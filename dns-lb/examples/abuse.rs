@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use dns_lb::udp::{Dice, Limit, bind};
+use dns_lb::udp::{Limit, Rng, bind};
 use dns_lb::{Options, Service};
 use federation_runtime::endpoints::{Health, Metrics};
 use federation_runtime::shutdown::Shutdown;
@@ -143,8 +143,8 @@ fn query(id: u16, name: &str, kind: u16, signed: bool) -> Vec<u8> {
 }
 
 /// One datagram of this kind of abuse.
-fn nuisance(kind: &str, dice: &mut Dice) -> Vec<u8> {
-    let roll = dice.roll();
+fn nuisance(kind: &str, rng: &mut Rng) -> Vec<u8> {
+    let roll = rng.next_u64();
     let random = |zone: &str, signed| query(roll as u16, &format!("{:016x}.{zone}", !roll), 1, signed);
     let good = || query(roll as u16, "web01.open.test.", 1, true);
     match kind {
@@ -154,11 +154,11 @@ fn nuisance(kind: &str, dice: &mut Dice) -> Vec<u8> {
             match roll % 4 {
                 0 => octets.truncate((roll >> 8) as usize % octets.len()),
                 1 => octets[4..12].fill(0xff),
-                2 => octets = (0..(roll >> 8) % 300).map(|_| dice.roll() as u8).collect(),
+                2 => octets = (0..(roll >> 8) % 300).map(|_| rng.next_u64() as u8).collect(),
                 _ => {
                     for _ in 0..=(roll >> 8) % 4 {
-                        let at = dice.roll() as usize % octets.len();
-                        octets[at] = dice.roll() as u8;
+                        let at = rng.next_u64() as usize % octets.len();
+                        octets[at] = rng.next_u64() as u8;
                     }
                 }
             }
@@ -276,7 +276,7 @@ fn flood(kind: &str, address: SocketAddr, count: u64) -> (u64, u64, u64) {
     let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     socket.connect(address).unwrap();
     socket.set_nonblocking(true).unwrap();
-    let (mut dice, mut buffer) = (Dice::new(2026), [0; 4096]);
+    let (mut rng, mut buffer) = (Rng::new(2026), [0; 4096]);
     let (mut sent, mut out, mut back) = (0, 0, 0);
     let mut take = |back: &mut u64| {
         while let Ok(length) = socket.recv(&mut buffer) {
@@ -284,7 +284,7 @@ fn flood(kind: &str, address: SocketAddr, count: u64) -> (u64, u64, u64) {
         }
     };
     for n in 0..count {
-        let octets = nuisance(kind, &mut dice);
+        let octets = nuisance(kind, &mut rng);
         if socket.send(&octets).is_ok() {
             sent += 1;
             out += octets.len() as u64;

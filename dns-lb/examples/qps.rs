@@ -26,7 +26,7 @@ use dns_lb::metrics::{ClusterSlots, Counters, Transport};
 use dns_lb::publish::Published;
 use dns_lb::state::Applied;
 use dns_lb::transfer::Keys;
-use dns_lb::udp::{Batch, Clock, Dice, Limit, Limiter, Worker, bind};
+use dns_lb::udp::{Batch, Clock, Limit, Limiter, Rng, Worker, bind};
 use dns_lb::zone::Zones;
 use dns_lb::{Options, Service};
 use federation_runtime::endpoints::{Health, Metrics};
@@ -183,7 +183,7 @@ fn serve(port: u16) {
         reader: Published::new(snapshot()).reader(),
         instance: Arc::from(&b"bench"[..]),
         counters: Arc::new(Counters::new(Transport::Udp)),
-        dice: Dice::new(1),
+        rng: Rng::new(1),
         cookies: CookiePolicy::Answer,
         // Looked at for each answer, as for clients from elsewhere, but never reached.
         limiter: Limiter::new(Limit { per_second: 4_000_000, slip: 2, loopback: true }, 1),
@@ -198,7 +198,7 @@ fn serve(port: u16) {
 fn user() {
     let snapshot = snapshot();
     let counters = Counters::new(Transport::Udp);
-    let (mut scratch, mut dice, mut buffer) = (Scratch::default(), Dice::new(1), [0; 1232]);
+    let (mut scratch, mut rng, mut buffer) = (Scratch::default(), Rng::new(1), [0; 1232]);
     for kind in ["plain", "edns", "geo", "dnssec"] {
         let queries = queries(kind);
         let mut round = || {
@@ -212,7 +212,7 @@ fn user() {
                     source: local(0).ip(),
                     now: 1,
                     cookies: CookiePolicy::Answer,
-                    dice: dice.roll(),
+                    random: rng.next_u64(),
                     keys: None,
                 };
                 let reply = answer(&mut buffer, query.len(), &mut scratch, &context, &counters);

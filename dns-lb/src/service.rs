@@ -23,7 +23,7 @@ use crate::answer::{INSTANCE_MAX, Secrets};
 use crate::bind::{bind_both, inherit};
 use crate::client::{Database, DatabaseError};
 use crate::descriptors;
-use crate::hub::{Client, Disk, DiskError, Fence, Hub, Meeting, alone};
+use crate::hub::{Client, Disk, DiskError, Fence, Hub, Meeting, without_hub};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
 use crate::state::{OwnSecrets, State};
@@ -33,7 +33,7 @@ use crate::transfer::{KeyError, Keys, Transfers, notify};
 use crate::transport::{
     self, ConnectionLimiter, Encrypted, EncryptedAddresses, EncryptedError, Handler, Responder,
 };
-use crate::udp::{Clock, Dice, Limit, Limiter, Worker, restarted};
+use crate::udp::{Clock, Limit, Limiter, Rng, Worker, restarted};
 use crate::zone::step;
 
 /// How often freshness is looked at.
@@ -306,11 +306,11 @@ impl Service {
         }
         let succeeded = Arc::new(AtomicBool::new(false));
         let instance: Arc<[u8]> = self.options.instance.as_bytes().into();
-        let mut dice = Dice::new(seed());
+        let mut rng = Rng::new(seed());
         let limit = self.limit;
         let taps = self.writer.as_ref().map(|writer| writer.taps().clone());
         let tap =
-            |transport, server, seed| taps.as_ref().map(|taps| taps.tap(transport, server, Dice::new(seed)));
+            |transport, server, seed| taps.as_ref().map(|taps| taps.tap(transport, server, Rng::new(seed)));
         let threads = self.udp.len();
         // Each thread says how it ended, once.
         let (ended, mut ends) = mpsc::channel(threads.max(1));
@@ -319,13 +319,13 @@ impl Service {
             let at = socket.local_addr().ok();
             let mut worker = Worker {
                 socket,
-                tap: tap(Transport::Udp, at, dice.roll()),
+                tap: tap(Transport::Udp, at, rng.next_u64()),
                 reader: self.state.published().reader(),
                 instance: instance.clone(),
                 counters: self.dns_metrics.thread(Transport::Udp),
-                dice: Dice::new(dice.roll()),
+                rng: Rng::new(rng.next_u64()),
                 cookies: self.options.cookies,
-                limiter: Limiter::new(limit, dice.roll()),
+                limiter: Limiter::new(limit, rng.next_u64()),
                 clock: Clock::default(),
                 keys: self.keys.clone(),
             };
@@ -343,10 +343,10 @@ impl Service {
         let published = self.state.published();
         for to in &self.options.notify {
             let key = to.key.as_ref().and_then(|key| self.keys.get(key)).cloned();
-            let mut dice = Dice::new(dice.roll());
+            let mut rng = Rng::new(rng.next_u64());
             let (published, address, ending) = (published.clone(), to.address, shutdown.clone());
             let tell = move || {
-                notify(published.clone(), address, key.clone(), Dice::new(dice.roll()), ending.clone())
+                notify(published.clone(), address, key.clone(), Rng::new(rng.next_u64()), ending.clone())
             };
             tokio::spawn(tasks::supervise("notify", self.health.clone(), shutdown.clone(), tell));
         }
@@ -355,14 +355,14 @@ impl Service {
             let prefixes = self.options.transfer_to.clone();
             Arc::new(Transfers::new(published.clone(), self.keys, prefixes))
         });
-        let roll = dice.roll();
+        let roll = rng.next_u64();
         let handler = |transport, limiter| Handler {
             responder: Arc::new(Responder {
                 published: published.clone(),
                 instance: instance.clone(),
                 counters: self.dns_metrics.thread(transport),
                 transport,
-                dice: step(roll ^ transport as u64).into(),
+                random: step(roll ^ transport as u64).into(),
                 tap: tap(transport, None, step(!roll ^ transport as u64)).map(Mutex::new),
             }),
             limiter,
@@ -398,7 +398,7 @@ impl Service {
         }
         if let Some(hub) = self.hub {
             let resolvers = self.options.probe_resolver.clone();
-            let probing = Probing::start(dice.roll(), resolvers, self.health.clone(), shutdown.clone());
+            let probing = Probing::start(rng.next_u64(), resolvers, self.health.clone(), shutdown.clone());
             // What users reach is probed with the hub away, too.
             probing.set_targets(self.state.targets().to_vec());
             if let Some(listener) = self.meet {
@@ -412,10 +412,10 @@ impl Service {
             }
             // A server that hears its hub no more, or does not look for itself then, answers on as if all were well.
             let (state, own, ending) = (self.state.clone(), probing.clone(), shutdown.clone());
-            let look = move || alone(state.clone(), own.clone(), ending.clone());
+            let look = move || without_hub(state.clone(), own.clone(), ending.clone());
             tokio::spawn(tasks::supervise("alone", self.health.clone(), shutdown.clone(), look));
             let (instance, listen) = (self.options.instance.clone(), self.addresses.clone());
-            let (state, ending, mut dice) = (self.state.clone(), shutdown.clone(), Dice::new(dice.roll()));
+            let (state, ending, mut rng) = (self.state.clone(), shutdown.clone(), Rng::new(rng.next_u64()));
             let hear = move || {
                 // One that panicked has not said so.
                 state.disconnected();
@@ -426,7 +426,7 @@ impl Service {
                     instance: instance.clone(),
                     listen: listen.clone(),
                     state: state.clone(),
-                    dice: Dice::new(dice.roll()),
+                    rng: Rng::new(rng.next_u64()),
                 };
                 client.run(ending.clone())
             };

@@ -32,7 +32,7 @@ const ZONES: &str = "zones";
 pub struct State(Arc<Inner>);
 
 /// Guard: while it is held, no update is applied.
-pub type Rest = tokio::sync::OwnedMutexGuard<()>;
+pub type UpdatesPaused = tokio::sync::OwnedMutexGuard<()>;
 
 struct Inner {
     published: Arc<Published>,
@@ -43,12 +43,12 @@ struct Inner {
     // How long the hub may be away before answers are marked stale.
     stale_after: Duration,
     started: Instant,
-    now: Mutex<Now>,
+    current: Mutex<Current>,
     // Held while zones are compiled, so that they are compiled one after the other.
-    workshop: Mutex<Workshop>,
-    audience: Mutex<Audience>,
+    compiler: Mutex<Compiler>,
+    clients: Mutex<Clients>,
     // Held from an update to the disk.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    update_lock: Arc<tokio::sync::Mutex<()>>,
     // The last update could not be written.
     unkept: AtomicBool,
     // Seconds by which this server's clock is ahead of the machine's.
@@ -57,7 +57,7 @@ struct Inner {
 
 /// State that compiling needs.
 #[derive(Default)]
-struct Workshop {
+struct Compiler {
     signatures: Signatures,
     // Quarters of days since 1970 of the snapshot: see [`Zones::on`]. It does not go back when the clock does, but goes on, from what is on disk.
     quarter: u32,
@@ -80,7 +80,7 @@ impl Default for OwnSecrets {
 
 /// What answers depend on, besides the zones.
 #[derive(Default)]
-struct Audience {
+struct Clients {
     secrets: OwnSecrets,
     database: Option<Database>,
     // Of the regions that the map was last made of.
@@ -88,7 +88,7 @@ struct Audience {
     clients: Arc<ClientMap>,
 }
 
-impl Audience {
+impl Clients {
     /// The same snapshot, for these clients.
     fn ready(&mut self, mut snapshot: Snapshot) -> Snapshot {
         let regions = &snapshot.zones.regions;
@@ -106,13 +106,13 @@ impl Audience {
 }
 
 #[derive(Default)]
-struct Now {
+struct Current {
     served: Option<Arc<Zones>>,
     confirmed: Option<Instant>,
     /// What this server withdrew by its own word.
     down: Down,
     /// When the stream last came up or went down.
-    turned: Option<Instant>,
+    stream_changed: Option<Instant>,
     lease: Lease,
     counts: ZoneState,
 }
@@ -144,7 +144,7 @@ impl State {
     ) -> Self {
         health.wait_for(ZONES, "no zones yet, neither on disk nor from the hub");
         let published = Published::new(Snapshot::default());
-        let (now, workshop, audience) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (current, compiler, clients) = (Mutex::default(), Mutex::default(), Mutex::default());
         let state = Self(Arc::new(Inner {
             published,
             metrics,
@@ -153,10 +153,10 @@ impl State {
             fence,
             stale_after,
             started: Instant::now(),
-            now,
-            workshop,
-            audience,
-            turn: Arc::default(),
+            current,
+            compiler,
+            clients,
+            update_lock: Arc::default(),
             unkept: AtomicBool::new(false),
             ahead: AtomicI64::new(0),
         }));
@@ -170,9 +170,9 @@ impl State {
 
     /// Sets the cookie secrets and the country database. To be called before zones are loaded.
     pub fn prepare(&self, secrets: OwnSecrets, database: Option<Database>) {
-        let mut audience = self.0.audience.lock();
-        audience.secrets = secrets;
-        audience.database = database;
+        let mut clients = self.0.clients.lock();
+        clients.secrets = secrets;
+        clients.database = database;
     }
 
     /// The published snapshot that the sockets answer from.
@@ -185,19 +185,19 @@ impl State {
     pub fn base(&self) -> (u64, String) {
         let (epoch, incarnation) = self.served();
         let behind = self.0.disk.as_ref().is_some_and(Disk::is_behind);
-        (if behind || self.0.now.lock().counts.held > 0 { 0 } else { epoch }, incarnation)
+        (if behind || self.0.current.lock().counts.held > 0 { 0 } else { epoch }, incarnation)
     }
 
     /// The targets that this server probes.
     pub fn targets(&self) -> Arc<Vec<Target>> {
-        let now = self.0.now.lock();
-        now.served.as_ref().map(|zones| zones.probes.clone()).unwrap_or_default()
+        let current = self.0.current.lock();
+        current.served.as_ref().map(|zones| zones.probes.clone()).unwrap_or_default()
     }
 
     /// Epoch and incarnation of the served zones.
     pub fn served(&self) -> (u64, String) {
-        let now = self.0.now.lock();
-        now.served.as_ref().map(|zones| (zones.epoch, zones.incarnation.clone())).unwrap_or_default()
+        let current = self.0.current.lock();
+        current.served.as_ref().map(|zones| (zones.epoch, zones.incarnation.clone())).unwrap_or_default()
     }
 
     /// Serves what is on disk, if anything is.
@@ -208,17 +208,17 @@ impl State {
         let Some(disk) = &self.0.disk else { return Ok(()) };
         let Some(update) = disk.load()? else { return Ok(()) };
         let date = disk.date().unwrap_or_default();
-        self.0.workshop.lock().quarter = date;
+        self.0.compiler.lock().quarter = date;
         match Zones::from_update(&update) {
             Ok(zones) => {
                 tracing::info!(epoch = zones.epoch, zones = zones.zones.len(), "serving the zones on disk");
-                self.0.now.lock().counts.held = u64::from(update.partial);
+                self.0.current.lock().counts.held = u64::from(update.partial);
                 drop(update);
-                heap::give_back();
+                heap::trim();
                 self.0.publish(Arc::new(zones));
                 // What they were made with, too.
-                heap::give_back();
-                heap::give_back_program();
+                heap::trim();
+                heap::trim_program();
             }
             // Written by a version with other rules: the hub will send it anew, and this version will say what it thinks of it.
             Err(problems) => tracing::error!(%problems, "the zones on disk are not valid here"),
@@ -227,8 +227,8 @@ impl State {
     }
 
     /// No updates are applied while the returned guard is held. The disk then has what is served, if [`Self::is_kept`].
-    pub async fn rest(&self) -> Rest {
-        self.0.turn.clone().lock_owned().await
+    pub async fn pause_updates(&self) -> UpdatesPaused {
+        self.0.update_lock.clone().lock_owned().await
     }
 
     /// Whether the last update was written to the disk.
@@ -238,12 +238,12 @@ impl State {
 
     /// Applies an update of the hub, if the fence accepts it. Returns when every socket answers from it.
     pub async fn offer(&self, mut update: v1::ZoneUpdate) -> Applied {
-        let _turn = self.0.turn.lock().await;
+        let _updating = self.0.update_lock.lock().await;
         let epoch = update.epoch;
         let otherwise = Lease::of(&mut update);
         let (served, held) = {
-            let now = self.0.now.lock();
-            (now.served.clone(), now.counts.held > 0)
+            let current = self.0.current.lock();
+            (current.served.clone(), current.counts.held > 0)
         };
         let behind = || self.0.disk.as_ref().is_some_and(Disk::wants_whole);
         if update.base > 0 && (held || behind()) {
@@ -255,23 +255,23 @@ impl State {
             .then(|| self.0.disk.as_ref().filter(|disk| disk.is_behind()).map(|_| update.clone()))
             .flatten();
         let kept = || self.0.disk.as_ref()?.load().ok().flatten();
-        let applied = match at_length(|| self.0.fence.judge(served.as_deref(), kept, update)) {
+        let applied = match block_in_place(|| self.0.fence.judge(served.as_deref(), kept, update)) {
             Offer::Resync => return Applied::Resync,
             Offer::Current => {
                 if let Some(update) = missed {
                     self.keep(update).await;
                 }
-                let mut now = self.0.now.lock();
-                now.confirmed = Some(Instant::now());
-                if now.counts.held > 0 { Applied::Partly } else { Applied::Served { epoch } }
+                let mut current = self.0.current.lock();
+                current.confirmed = Some(Instant::now());
+                if current.counts.held > 0 { Applied::Partly } else { Applied::Served { epoch } }
             }
             Offer::Refuse(refused) => {
                 tracing::error!(epoch, %refused, "an update of the hub is refused: the zones served stay as they are");
-                let mut now = self.0.now.lock();
+                let mut current = self.0.current.lock();
                 match refused {
-                    Refused::Older { .. } => now.counts.refused_older += 1,
-                    Refused::Incarnation { .. } => now.counts.refused_foreign += 1,
-                    Refused::Invalid(_) => now.counts.refused_invalid += 1,
+                    Refused::Older { .. } => current.counts.refused_older += 1,
+                    Refused::Incarnation { .. } => current.counts.refused_foreign += 1,
+                    Refused::Invalid(_) => current.counts.refused_invalid += 1,
                 }
                 return Applied::Refused;
             }
@@ -282,12 +282,12 @@ impl State {
                         "the update would leave the zone without records: its old version is served on"
                     );
                 }
-                at_length(|| self.0.publish(Arc::new(zones)));
+                block_in_place(|| self.0.publish(Arc::new(zones)));
                 {
-                    let mut now = self.0.now.lock();
-                    now.confirmed = Some(Instant::now());
-                    now.counts.held = held.len() as u64;
-                    now.lease.serve(otherwise.clone());
+                    let mut current = self.0.current.lock();
+                    current.confirmed = Some(Instant::now());
+                    current.counts.held = held.len() as u64;
+                    current.lease.serve(otherwise.clone());
                 }
                 // Who starts in the middle of a drill is none of it; what is held is so all the same.
                 let update = match otherwise {
@@ -305,8 +305,8 @@ impl State {
                 // Users come first: the disk is written when the answers have changed already, and a failing disk stops none.
                 self.keep(update).await;
                 if whole {
-                    heap::give_back();
-                    heap::give_back_program();
+                    heap::trim();
+                    heap::trim_program();
                 }
                 if held.is_empty() { Applied::Served { epoch } } else { Applied::Partly }
             }
@@ -337,59 +337,59 @@ impl State {
 
     /// The stream is up.
     pub fn connected(&self) {
-        let mut now = self.0.now.lock();
-        now.counts.connected = true;
-        now.turned = Some(Instant::now());
-        now.lease.connected();
+        let mut current = self.0.current.lock();
+        current.counts.connected = true;
+        current.stream_changed = Some(Instant::now());
+        current.lease.connected();
     }
 
     /// The stream is down.
     pub fn disconnected(&self) {
-        let mut now = self.0.now.lock();
-        if std::mem::replace(&mut now.counts.connected, false) {
+        let mut current = self.0.current.lock();
+        if std::mem::replace(&mut current.counts.connected, false) {
             // While the stream is up, silence means that nothing has changed.
-            now.confirmed = now.confirmed.map(|_| Instant::now());
-            now.turned = Some(Instant::now());
-            now.lease.disconnected(Instant::now());
+            current.confirmed = current.confirmed.map(|_| Instant::now());
+            current.stream_changed = Some(Instant::now());
+            current.lease.disconnected(Instant::now());
         }
     }
 
     /// Whether the hub's stream is up, and for how long it has been so; since the start if it never was.
     pub fn hub(&self) -> (bool, Duration) {
-        let now = self.0.now.lock();
-        (now.counts.connected, now.turned.unwrap_or(self.0.started).elapsed())
+        let current = self.0.current.lock();
+        (current.counts.connected, current.stream_changed.unwrap_or(self.0.started).elapsed())
     }
 
     /// What this server has withdrawn on its own.
     pub fn down(&self) -> Down {
-        self.0.now.lock().down.clone()
+        self.0.current.lock().down.clone()
     }
 
     /// Withdraws what is down from the answers, replacing earlier withdrawals. No answer becomes empty.
     pub fn withdraw(&self, down: Down) {
         {
-            let mut now = self.0.now.lock();
-            if now.down == down {
+            let mut current = self.0.current.lock();
+            if current.down == down {
                 return;
             }
-            now.counts.withdrawn = down.values().map(|clusters| clusters.len() as u64).sum();
-            now.down = down;
+            current.counts.withdrawn = down.values().map(|clusters| clusters.len() as u64).sum();
+            current.down = down;
         }
         let stale = self.0.published.snapshot().stale;
-        at_length(|| self.0.compile_anew(stale));
+        block_in_place(|| self.0.compile_anew(stale));
     }
 
     /// Restores what a drill has withdrawn, if the drill's hub is away.
-    fn give_back(&self) {
+    fn restore_after_drill(&self) {
         let (update, served) = {
-            let mut now = self.0.now.lock();
-            let Some(update) = now.lease.lapsed(Instant::now()) else { return };
-            (update, now.served.clone())
+            let mut current = self.0.current.lock();
+            let Some(update) = current.lease.lapsed(Instant::now()) else { return };
+            (update, current.served.clone())
         };
         let epoch = update.epoch;
         if let Offer::Apply { zones, .. } = self.0.fence.judge(served.as_deref(), || None, update) {
             // Unless the hub has come back in this moment, and given something newer.
-            if at_length(|| self.0.publish_over(served.as_ref(), Arc::new(zones))) {
+            if block_in_place(|| self.0.publish_over(served.as_ref(), Arc::new(zones))) {
                 tracing::warn!(epoch, "the hub is away in the middle of a drill: what it took is given back");
             }
         }
@@ -397,19 +397,19 @@ impl State {
 
     /// Updates the stale mark, restores what a lost drill has withdrawn, and renews signatures and serials. To be called periodically.
     pub fn review(&self) {
-        self.give_back();
+        self.restore_after_drill();
         let (epoch, stale) = {
-            let now = self.0.now.lock();
-            let Some(served) = &now.served else { return };
-            let stale = !now.counts.connected
-                && now.confirmed.is_none_or(|confirmed| confirmed.elapsed() > self.0.stale_after);
+            let current = self.0.current.lock();
+            let Some(served) = &current.served else { return };
+            let stale = !current.counts.connected
+                && current.confirmed.is_none_or(|confirmed| confirmed.elapsed() > self.0.stale_after);
             (served.epoch, stale)
         };
         if self.0.published.snapshot().stale != stale {
             tracing::warn!(stale, epoch, "the zones' freshness has changed");
-            at_length(|| self.0.compile_anew(stale));
+            block_in_place(|| self.0.compile_anew(stale));
         } else if self.0.is_due() {
-            at_length(|| self.0.compile_anew(stale));
+            block_in_place(|| self.0.compile_anew(stale));
         }
     }
 
@@ -421,17 +421,17 @@ impl State {
 }
 
 impl Inner {
-    /// Compiles what is served once more. What is served is looked up in the workshop: an update that comes meanwhile is not undone.
+    /// Compiles what is served once more. What is served is looked up once the lock is held: an update that comes meanwhile is not undone.
     fn compile_anew(&self, stale: bool) {
-        let mut workshop = self.workshop.lock();
-        let served = self.now.lock().served.clone();
+        let mut compiler = self.compiler.lock();
+        let served = self.current.lock().served.clone();
         if let Some(served) = served {
-            self.compile(&mut workshop, &served, stale);
+            self.compile(&mut compiler, &served, stale);
         }
     }
 
-    fn compile(&self, workshop: &mut Workshop, zones: &Zones, stale: bool) {
-        let Workshop { signatures, quarter } = workshop;
+    fn compile(&self, compiler: &mut Compiler, zones: &Zones, stale: bool) {
+        let Compiler { signatures, quarter } = compiler;
         let seconds = self.seconds();
         signatures.begin(seconds);
         let known = *quarter;
@@ -450,13 +450,13 @@ impl Inner {
                 "what serials are counted from is not kept"
             );
         }
-        let down = self.now.lock().down.clone();
+        let down = self.current.lock().down.clone();
         let mut zones = zones.on(*quarter);
         if !down.is_empty() {
             zones = zones.without(&down);
         }
         let snapshot = before.next(Arc::new(zones), stale, &self.metrics.clusters, signatures);
-        self.published.publish(self.audience.lock().ready(snapshot));
+        self.published.publish(self.clients.lock().ready(snapshot));
     }
 
     fn is_due(&self) -> bool {
@@ -466,30 +466,30 @@ impl Inner {
         snapshot.is_ahead(seconds)
             || renewal.is_some_and(|renewal| seconds >= renewal.saturating_add(RENEW_TOGETHER))
             // Whoever is at work there looks at it, too.
-            || self.workshop.try_lock().is_some_and(|workshop| workshop.quarter < seconds / SERIAL_LIFE)
+            || self.compiler.try_lock().is_some_and(|compiler| compiler.quarter < seconds / SERIAL_LIFE)
     }
 
     fn publish(&self, zones: Arc<Zones>) {
-        let mut workshop = self.workshop.lock();
-        self.publish_in(&mut workshop, zones);
+        let mut compiler = self.compiler.lock();
+        self.publish_in(&mut compiler, zones);
     }
 
     /// Publishes if `judged` is still what is served; whether it was. The hub is asked for everything when it is back.
     fn publish_over(&self, judged: Option<&Arc<Zones>>, zones: Arc<Zones>) -> bool {
-        let mut workshop = self.workshop.lock();
-        let same = self.now.lock().served.as_ref().map(Arc::as_ptr) == judged.map(Arc::as_ptr);
+        let mut compiler = self.compiler.lock();
+        let same = self.current.lock().served.as_ref().map(Arc::as_ptr) == judged.map(Arc::as_ptr);
         if same {
-            self.publish_in(&mut workshop, zones);
-            // Before the workshop is free: whatever is published next says itself what is held.
-            self.now.lock().counts.held = 1;
+            self.publish_in(&mut compiler, zones);
+            // Before the compiler is free: whatever is published next says itself what is held.
+            self.current.lock().counts.held = 1;
         }
         same
     }
 
-    fn publish_in(&self, workshop: &mut Workshop, zones: Arc<Zones>) {
-        self.compile(workshop, &zones, false);
+    fn publish_in(&self, compiler: &mut Compiler, zones: Arc<Zones>) {
+        self.compile(compiler, &zones, false);
         let count = zones.zones.len();
-        self.now.lock().served = Some(zones);
+        self.current.lock().served = Some(zones);
         if count > 0 {
             self.health.ready(ZONES);
         }
@@ -502,17 +502,24 @@ impl Inner {
     }
 
     fn zone_state(&self) -> ZoneState {
-        let now = self.now.lock();
-        let (epoch, zones) =
-            now.served.as_ref().map(|served| (served.epoch, served.zones.len() as u64)).unwrap_or_default();
-        let age = if now.counts.connected { Some(0) } else { now.confirmed.map(|at| at.elapsed().as_secs()) };
-        ZoneState { epoch, zones, age_seconds: age, ..now.counts }
+        let current = self.current.lock();
+        let (epoch, zones) = current
+            .served
+            .as_ref()
+            .map(|served| (served.epoch, served.zones.len() as u64))
+            .unwrap_or_default();
+        let age = if current.counts.connected {
+            Some(0)
+        } else {
+            current.confirmed.map(|at| at.elapsed().as_secs())
+        };
+        ZoneState { epoch, zones, age_seconds: age, ..current.counts }
     }
 }
 
 /// Does what may take seconds, as a large zone does whose every signature is made: whoever else waits for this thread, such as the clients of
 /// connections, goes on meanwhile with another one, if the runtime has others.
-fn at_length<T>(work: impl FnOnce() -> T) -> T {
+fn block_in_place<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),

@@ -17,7 +17,7 @@ use dns_lb::metrics::{DnsMetrics, Transport};
 use dns_lb::publish::Published;
 use dns_lb::tap::{Output, TapOptions, Writer};
 use dns_lb::transfer::Keys;
-use dns_lb::udp::{Batch, Clock, Dice, Limit, Limiter, Worker};
+use dns_lb::udp::{Batch, Clock, Limit, Limiter, Rng, Worker};
 use dns_lb::wire::Rcode;
 use dns_lb::zone::Zones;
 use proto::v1;
@@ -142,7 +142,7 @@ fn no_query_in_the_usual_form_allocates() {
         reader: published.reader(),
         instance: Arc::from(&b"test-1"[..]),
         counters: counters.clone(),
-        dice: Dice::new(1),
+        rng: Rng::new(1),
         cookies: CookiePolicy::Answer,
         limiter: Limiter::new(Limit { loopback: true, ..Limit::default() }, 1),
         clock: Clock::default(),
@@ -184,7 +184,7 @@ fn no_query_in_the_usual_form_allocates() {
     // The same where everything is written down, by another thread.
     let options = TapOptions { query_log: Some("/dev/null".into()), ..TapOptions::default() };
     let writer = Writer::start(&options, "test-1", metrics.clusters).unwrap().unwrap();
-    worker.tap = Some(writer.taps().tap(Transport::Udp, None, Dice::new(2)));
+    worker.tap = Some(writer.taps().tap(Transport::Udp, None, Rng::new(2)));
     let mut exchange = |query: &[u8]| {
         client.send(query).unwrap();
         let before = ALLOCATIONS.with(Cell::get);

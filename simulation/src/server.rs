@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns_lb::hub::{Disk, Fence, Meeting, Memory, Talk, look};
+use dns_lb::hub::{Disk, Fence, Meeting, Memory, Session, review_withdrawals};
 use dns_lb::metrics::DnsMetrics;
 use dns_lb::state::State;
 use dns_lb::wire::{Name, Type};
@@ -34,7 +34,7 @@ const KEEPALIVE_MS: u64 = 10_000;
 struct Process {
     state: State,
     probing: Probing,
-    talk: Option<Talk>,
+    session: Option<Session>,
     meeting: Meeting,
     looked_at: u64,
     voted_at: u64,
@@ -86,7 +86,7 @@ impl Server {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.stream.is_some() && self.process.as_ref().is_some_and(|process| process.talk.is_some())
+        self.stream.is_some() && self.process.as_ref().is_some_and(|process| process.session.is_some())
     }
 
     /// The process is killed. What it wrote last may not have reached its disk.
@@ -120,7 +120,7 @@ impl Server {
         probing.set_targets(state.targets().to_vec());
         let meeting = Meeting::new(&self.name, state.clone());
         self.process =
-            Some(Process { state, probing, talk: None, meeting, looked_at: 0, voted_at: 0, probe_at: 0 });
+            Some(Process { state, probing, session: None, meeting, looked_at: 0, voted_at: 0, probe_at: 0 });
         around.checks.server_starts(&self.name);
         around.checks.note(around.now, || format!("{}: the DNS server starts", self.name));
     }
@@ -134,10 +134,15 @@ impl Server {
         self.cut_at = None;
         if let Some(process) = &mut self.process {
             process.state.connected();
-            let talk =
-                Talk::new(process.state.clone(), process.probing.clone(), &self.name, &[], Some(self.meet));
-            self.up.send(now, talk.hello());
-            process.talk = Some(talk);
+            let session = Session::new(
+                process.state.clone(),
+                process.probing.clone(),
+                &self.name,
+                &[],
+                Some(self.meet),
+            );
+            self.up.send(now, session.hello());
+            process.session = Some(session);
         }
     }
 
@@ -151,7 +156,7 @@ impl Server {
     }
 
     pub(crate) fn wants_to_connect(&self, now: u64) -> bool {
-        self.process.as_ref().is_some_and(|process| process.talk.is_none()) && now >= self.connects_at
+        self.process.as_ref().is_some_and(|process| process.session.is_none()) && now >= self.connects_at
     }
 
     /// Lets the server go on.
@@ -172,12 +177,12 @@ impl Server {
         let Some(process) = &mut self.process else { return Ok(()) };
         if self.cut_at.is_some_and(|at| now >= at) {
             self.cut_at = None;
-            if process.talk.take().is_some() {
+            if process.session.take().is_some() {
                 process.state.disconnected();
                 self.connects_at = now + around.dice.between(100, 3_000);
             }
         }
-        if let Some(talk) = &mut process.talk {
+        if let Some(session) = &mut process.session {
             self.hearing.note(now);
             while let Some(mut update) = self.down.receive(now, hub_to_server) {
                 self.before.clone_from(&self.disk.lock());
@@ -191,7 +196,7 @@ impl Server {
                         Fence::default(),
                         Duration::from_secs(3600),
                     );
-                    *talk = Talk::new(
+                    *session = Session::new(
                         process.state.clone(),
                         process.probing.clone(),
                         &self.name,
@@ -206,16 +211,16 @@ impl Server {
                     }
                 }
                 let epoch = update.epoch;
-                let answer = talk.heard(update).now_or_never().flatten();
+                let answer = session.receive(update).now_or_never().flatten();
                 around.checks.note(now, || format!("{}: zones of epoch {epoch}", self.name));
                 if let Some(answer) = answer {
                     self.up.send(now + crate::net::delay(around.dice), answer);
                 }
             }
-            let mut votes = talk.turned();
+            let mut votes = session.changed_votes();
             if now >= process.voted_at {
                 process.voted_at = now + VOTES_MS;
-                votes.extend(talk.all());
+                votes.extend(session.all_votes());
             }
             for vote in votes {
                 self.up.send(now + crate::net::delay(around.dice), vote);
@@ -228,8 +233,8 @@ impl Server {
         }
         if now >= process.looked_at {
             process.looked_at = now + LOOK_MS;
-            look(&process.state, &process.probing);
-            process.meeting.look(&process.probing);
+            review_withdrawals(&process.state, &process.probing);
+            process.meeting.review_withdrawals(&process.probing);
         }
         around.checks.serves(&self.name, process.state.served().0)
     }

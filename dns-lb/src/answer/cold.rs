@@ -205,7 +205,7 @@ fn respond(
             DNSClass::IN => {
                 let kind = Type(asked.query_type.into());
                 let asker = asking.place().asker;
-                let resolution = resolve(&context.snapshot.zones, &name, kind, &asker, context.dice);
+                let resolution = resolve(&context.snapshot.zones, &name, kind, &asker, context.random);
                 asking.facts.silent = resolution.silent;
                 if context.snapshot.zones.zone_of(&name).is_none() {
                     asking.facts.error = Some(options::outside(context.snapshot));

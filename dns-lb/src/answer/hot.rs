@@ -217,7 +217,7 @@ fn positive<'s>(
     let context = asking.context;
     let snapshot: &'s Snapshot = context.snapshot;
     let zone = proofs.zone;
-    let (mut node, mut owner, mut dice) = (first, HEADER as u16, context.dice);
+    let (mut node, mut owner, mut random) = (first, HEADER as u16, context.random);
     let mut links = 0;
     loop {
         if node.types().is_empty() && !node.apex {
@@ -252,7 +252,7 @@ fn positive<'s>(
             let before = body.answers;
             // Where several of the choices are answered together, their signature says which can be.
             if let Some(picks) = set.picks().filter(|_| proofs.wanted()) {
-                let Some(combination) = picks.pick(dice) else { return Ok(true) };
+                let Some(combination) = picks.pick(random) else { return Ok(true) };
                 let choices = node.choices(set);
                 for choice in combination.choices.iter().filter_map(|&at| choices.get(at as usize)) {
                     let records = node.records(choice.records);
@@ -264,7 +264,7 @@ fn positive<'s>(
                 body.answers += proofs.sign(node.records(combination.signature), sink, owner, body)?;
                 return Ok(false);
             }
-            every(node, set, asking, dice, |choice| {
+            every(node, set, asking, random, |choice| {
                 let records = node.records(choice.records);
                 put(records, sink, owner, body)?;
                 body.answers += records.count();
@@ -282,7 +282,7 @@ fn positive<'s>(
             return Ok(nothing);
         }
         let alias = node.typed(Type::CNAME).and_then(|typed| node.set(typed, || asking.region()));
-        let Some(choice) = alias.and_then(|set| one(node, set, asking, dice)) else {
+        let Some(choice) = alias.and_then(|set| one(node, set, asking, random)) else {
             asking.facts.silent = alias.is_some();
             proofs.nothing(node, alias);
             return Ok(true);
@@ -313,15 +313,15 @@ fn positive<'s>(
             }
             _ => return Ok(false),
         };
-        dice = step(dice);
+        random = step(random);
     }
 }
 
 #[inline]
-fn one<'s>(node: &'s Node, set: &Set, asking: &mut Asking<'_>, dice: u64) -> Option<&'s Choice> {
+fn one<'s>(node: &'s Node, set: &Set, asking: &mut Asking<'_>, random: u64) -> Option<&'s Choice> {
     let choices = node.choices(set);
     match &set.pick {
-        Pick::One(table) | Pick::Some(table, _) => choices.get(table.pick(dice)),
+        Pick::One(table) | Pick::Some(table, _) => choices.get(table.pick(random)),
         Pick::Sticky(tickets) => choices.get(sticky(tickets, asking.key())?),
         Pick::All => choices.first(),
         Pick::None => None,
@@ -333,18 +333,18 @@ fn every<'s>(
     node: &'s Node,
     set: &Set,
     asking: &mut Asking<'_>,
-    dice: u64,
+    random: u64,
     mut put: impl FnMut(&'s Choice) -> Result<(), Truncated>,
 ) -> Result<(), Truncated> {
     let choices = node.choices(set);
     match &set.pick {
         Pick::None => Ok(()),
-        Pick::One(_) | Pick::Sticky(_) => one(node, set, asking, dice).map_or(Ok(()), put),
-        Pick::Some(table, picks) => draw(table, choices.len(), *picks as usize, dice, |index| {
+        Pick::One(_) | Pick::Sticky(_) => one(node, set, asking, random).map_or(Ok(()), put),
+        Pick::Some(table, picks) => draw(table, choices.len(), *picks as usize, random, |index| {
             choices.get(index).map_or(Ok(()), &mut put)
         }),
         Pick::All => {
-            let (before, after) = choices.split_at_checked(scale(dice, choices.len())).unwrap_or_default();
+            let (before, after) = choices.split_at_checked(scale(random, choices.len())).unwrap_or_default();
             after.iter().chain(before).try_for_each(&mut put)
         }
     }

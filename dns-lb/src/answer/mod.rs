@@ -44,7 +44,7 @@ pub struct Context<'s> {
     /// What is asked of clients with cookies.
     pub cookies: CookiePolicy,
     /// 64 random bits for this query.
-    pub dice: u64,
+    pub random: u64,
     /// Of those who may sign queries (RFC 8945). None: signatures were looked at before.
     pub keys: Option<&'s Keys>,
 }

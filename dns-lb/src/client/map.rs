@@ -220,15 +220,15 @@ mod tests {
     #[test]
     fn every_address_is_where_the_longest_prefix_says() {
         const SEED: u64 = 2026;
-        let mut dice = SEED;
-        let mut roll = || {
-            dice = step(dice);
-            dice
+        let mut random = SEED;
+        let mut next = || {
+            random = step(random);
+            random
         };
         for _ in 0..20 {
             let mut prefixes: Vec<(Prefix, Region)> = (0..200)
                 .map(|_| {
-                    let (bits, region) = (roll(), Region((roll() % 4) as u16));
+                    let (bits, region) = (next(), Region((next() % 4) as u16));
                     // Few bits, so that many lie within each other.
                     let prefix = if bits & 1 == 0 {
                         Prefix::of(IpAddr::V4((bits as u32 & 0xe00f_f0ff).into()), (bits >> 40) as u8 % 33)
@@ -247,7 +247,7 @@ mod tests {
                 holding.max_by_key(|(prefix, _)| prefix.length()).map_or(Region::NONE, |&(_, region)| region)
             };
             for _ in 0..500 {
-                let bits = roll();
+                let bits = next();
                 let address: IpAddr = if bits & 1 == 0 {
                     IpAddr::V4((bits as u32 & 0xe00f_f0ff).into())
                 } else {

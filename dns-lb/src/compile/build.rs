@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::change;
-use super::crew::Crew;
 use super::denial::Denial;
 use super::encode::Encoder;
-use super::node::Workshop;
+use super::node::Compiler;
+use super::parallel::Threads;
 use super::snapshot::{Node, Snapshot, ZoneAnswers};
 use super::table::Table;
 use crate::answer::Secrets;
@@ -50,8 +50,8 @@ impl Snapshot {
         let mut table = if same_zones { self.table.clone() } else { Table::default() };
         let mut answers = Vec::with_capacity(zones.zones.len());
         let regions = zones.regions.names.count();
-        let crew = Crew::new(!self.table.is_empty());
-        let mut workshop = Workshop::new(clusters, signatures, regions);
+        let threads = Threads::new(!self.table.is_empty());
+        let mut compiler = Compiler::new(clusters, signatures, regions);
         for (index, zone) in zones.zones.iter().enumerate() {
             let old = self.zones.zones.get(index).zip(self.answers.get(index)).filter(|_| same_zones);
             let frame = old.filter(|(old, _)| kept && change::same_frame(old, zone));
@@ -68,20 +68,20 @@ impl Snapshot {
             let answers_before = frame.map(|(_, answers)| answers);
             let mut touched = touched;
             if let Some(denial) = answers_before.and_then(|answers| answers.denial.as_deref()) {
-                touched.extend(denial.chain.due(workshop.signatures.now()).cloned());
+                touched.extend(denial.chain.due(compiler.signatures.now()).cloned());
             }
             let names: Vec<&Name> = touched.iter().collect();
-            let nodes = crew.nodes(zone, index as u32, &names, &self.table, &mut workshop);
+            let nodes = threads.nodes(zone, index as u32, &names, &self.table, &mut compiler);
             let changes: Vec<(&Name, Option<&Arc<Node>>)> =
                 names.iter().copied().zip(nodes.iter().map(Option::as_ref)).collect();
             table = table.with(changes.iter().copied());
-            answers.push(of_zone(zone, old, answers_before, &changes, &mut workshop));
+            answers.push(of_zone(zone, old, answers_before, &changes, &mut compiler));
         }
         Self {
             secrets: Secrets(zones.cookie_secrets.clone()),
             zones,
             stale,
-            made: workshop.signatures.now(),
+            made: compiler.signatures.now(),
             clients: self.clients.clone(),
             table,
             answers: answers.into(),
@@ -116,10 +116,10 @@ fn of_zone(
     old: Option<(&Arc<Zone>, &Arc<ZoneAnswers>)>,
     frame: Option<&Arc<ZoneAnswers>>,
     changes: &[(&Name, Option<&Arc<Node>>)],
-    workshop: &mut Workshop<'_>,
+    compiler: &mut Compiler<'_>,
 ) -> Arc<ZoneAnswers> {
     let old_denial = old.and_then(|(_, answers)| answers.denial.as_deref());
-    let fresh = old_denial.is_none_or(|denial| !denial.due(workshop.signatures.now()));
+    let fresh = old_denial.is_none_or(|denial| !denial.due(compiler.signatures.now()));
     if let Some((before, _)) = old
         && let Some(frame) = frame
         && Arc::ptr_eq(before, zone)
@@ -145,7 +145,7 @@ fn of_zone(
         let members: Vec<(&Name, Option<&Arc<Node>>)> =
             changes.iter().map(|(name, node)| (*name, node.filter(|node| node.proof.is_some()))).collect();
         let chain = frame.map(|denial| denial.chain.clone()).unwrap_or_default().with(&members);
-        Denial::new(zone, signing, chain, old_denial, workshop.signatures)
+        Denial::new(zone, signing, chain, old_denial, compiler.signatures)
     });
     Arc::new(ZoneAnswers {
         origin_length: zone.origin.wire().len() as u16,

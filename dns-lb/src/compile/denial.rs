@@ -4,7 +4,7 @@
 //! want [`Compact`] denial instead, which signs when one asks; the chain is there all the same, for what exists and for floods.
 
 use super::encode::{Encoder, Stored};
-use super::{Chain, Compact, Place};
+use super::{Chain, Compact, RecordsRef};
 use crate::dnssec::{Made, RecordsOf, Signatures, Signing, type_bitmap};
 use crate::wire::{Name, Type};
 use crate::zone::Zone;
@@ -29,9 +29,9 @@ pub struct Denial {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Proof {
     /// The record, its owner written out.
-    pub nsec: Place,
+    pub nsec: RecordsRef,
     /// Its signatures; their owner is where the record was written.
-    pub signature: Place,
+    pub signature: RecordsRef,
 }
 
 impl Denial {

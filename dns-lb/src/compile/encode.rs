@@ -1,6 +1,6 @@
 //! Records in wire form, with the places to patch.
 
-use super::shelf::{LONG, Place, numbers};
+use super::records::{LONG, RecordsRef, numbers};
 use crate::wire::{Class, Name, Type};
 use crate::zone::{Data, SOA_REFRESH, SOA_RETRY, Zone};
 
@@ -194,7 +194,7 @@ impl Stored {
 impl<'r> Records<'r> {
     /// Those at `place` among a node's `octets`, and what they have in common with others among its shape's `commons`.
     #[inline]
-    pub(super) fn at(octets: &'r [u8], commons: &'r [u8], place: Place) -> Self {
+    pub(super) fn at(octets: &'r [u8], commons: &'r [u8], place: RecordsRef) -> Self {
         let common = if place.common == LONG { None } else { commons.get(place.common as usize..) };
         Self { octets: octets.get(place.at as usize..).unwrap_or_default(), common }
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::denial::{Proof, nsec, signed};
 use super::encode::Encoder;
 use super::picks::Picks;
+use super::records::{RecordArena, RecordsRef, StoredRecords, signatures};
 use super::referral::Referral;
-use super::shelf::{Place, Shelf, Shelved, signatures};
 use super::snapshot::{Alias, Choice, Leads, Node, Pick, SHAPELESS, Set, Shape, SignedSet, Typed};
 use crate::dnssec::{Made, RecordsOf, Signatures};
 use crate::metrics::{ClusterSlot, ClusterSlots, NameSlot};
@@ -15,7 +15,7 @@ use crate::wire::{Name, SuffixHash, Type};
 use crate::zone::{AliasTable, Data, How, RecordSet, Sets, Unit, Units, Zone, units};
 
 /// What nodes are made with.
-pub(super) struct Workshop<'w> {
+pub(super) struct Compiler<'w> {
     pub(super) clusters: &'w ClusterSlots,
     pub(super) signatures: &'w mut Signatures,
     /// How many regions there are.
@@ -31,7 +31,7 @@ pub(super) struct Workshop<'w> {
 /// Distinct shapes that are remembered: a bound for zones where each name has its own.
 const SHAPES_MAX: usize = 1024;
 
-impl<'w> Workshop<'w> {
+impl<'w> Compiler<'w> {
     /// One in which nothing was made yet.
     pub(super) fn new(clusters: &'w ClusterSlots, signatures: &'w mut Signatures, regions: usize) -> Self {
         let (layouts, tables) = (BTreeMap::new(), BTreeMap::new());
@@ -59,8 +59,8 @@ const TABLES_MAX: usize = 1024;
 struct Parts<'p, 'w> {
     zone: &'p Zone,
     owner: &'p Name,
-    workshop: &'p mut Workshop<'w>,
-    shelf: Shelf,
+    compiler: &'p mut Compiler<'w>,
+    arena: RecordArena,
     choices: Vec<Choice>,
     aliases: Vec<Alias>,
 }
@@ -92,7 +92,7 @@ impl Node {
         index: u32,
         name: &Name,
         old: Option<&Self>,
-        workshop: &mut Workshop<'_>,
+        compiler: &mut Compiler<'_>,
     ) -> Option<Self> {
         let by_type = zone.names.get(name);
         // Empty non-terminals exist (RFC 4592 section 2.2.2) and have no sets.
@@ -100,7 +100,7 @@ impl Node {
             return None;
         }
         if zone.signing.is_some() {
-            workshop.signatures.resume(old.into_iter().flat_map(Self::signatures));
+            compiler.signatures.resume(old.into_iter().flat_map(Self::signatures));
         }
         let cut = zone.cut(name);
         let mut node = Self {
@@ -111,7 +111,7 @@ impl Node {
         };
         let below = cut.as_ref().is_some_and(|cut| cut != name);
         if let Some(by_type) = by_type.filter(|_| !below) {
-            node.fill(zone, by_type, cut.is_some(), old, workshop);
+            node.fill(zone, by_type, cut.is_some(), old, compiler);
         }
         Some(node)
     }
@@ -122,11 +122,11 @@ impl Node {
         by_type: &Sets,
         at_cut: bool,
         old: Option<&Self>,
-        workshop: &mut Workshop<'_>,
+        compiler: &mut Compiler<'_>,
     ) {
         let name = self.name.clone();
-        let (shelf, choices, aliases) = (Shelf::default(), Vec::new(), Vec::new());
-        let mut parts = Parts { zone, owner: &name, workshop, shelf, choices, aliases };
+        let (arena, choices, aliases) = (RecordArena::default(), Vec::new(), Vec::new());
+        let mut parts = Parts { zone, owner: &name, compiler, arena, choices, aliases };
         let mut present = if self.apex { vec![Type::SOA] } else { Vec::new() };
         let (mut types, mut sets) = (Vec::new(), Vec::new());
         // Set and type of what only some regions are answered.
@@ -151,7 +151,7 @@ impl Node {
             }
         }
         let referral =
-            at_cut.then(|| Referral::new(zone, &name, &mut parts.shelf, parts.workshop.signatures));
+            at_cut.then(|| Referral::new(zone, &name, &mut parts.arena, parts.compiler.signatures));
         if at_cut {
             present.push(Type::NS);
         }
@@ -165,19 +165,19 @@ impl Node {
             self.proof = parts.proof(&present, None, next);
         }
         let (made, renewal) =
-            if zone.signing.is_some() { parts.workshop.signatures.take() } else { (Vec::new(), None) };
+            if zone.signing.is_some() { parts.compiler.signatures.take() } else { (Vec::new(), None) };
         if parts.choices.iter().any(|choice| choice.cluster != ClusterSlot::STATIC) {
-            self.counter = parts.workshop.clusters.name(&name);
+            self.counter = parts.compiler.clusters.name(&name);
         }
-        let Shelved { octets, digests, commons, marks } =
-            parts.shelf.finish(made, self.proof.map(|proof| proof.signature));
+        let StoredRecords { octets, digests, commons, marks } =
+            parts.arena.finish(made, self.proof.map(|proof| proof.signature));
         (self.octets, self.digests, self.renewal) = (octets, digests, renewal);
         if referral.is_some() || !parts.aliases.is_empty() {
             self.leads = Some(Box::new(Leads { aliases: parts.aliases.into(), referral }));
         }
         let shape =
             Shape { types: types.into(), sets: sets.into(), choices: parts.choices.into(), marks, commons };
-        self.shape = parts.workshop.shape(shape, old.map(|old| &old.shape));
+        self.shape = parts.compiler.shape(shape, old.map(|old| &old.shape));
     }
 
     /// Its signatures.
@@ -189,26 +189,26 @@ impl Node {
 }
 
 impl Parts<'_, '_> {
-    fn sign(&mut self, kind: Type, ttl: u32, units: &[&Unit]) -> Place {
-        let Some(signing) = &self.zone.signing else { return Place::NONE };
+    fn sign(&mut self, kind: Type, ttl: u32, units: &[&Unit]) -> RecordsRef {
+        let Some(signing) = &self.zone.signing else { return RecordsRef::NONE };
         let data = units.iter().flat_map(|unit| &unit.data).map(|data| {
             let mut wire = Vec::new();
             data.wire(&mut wire);
             wire
         });
         let records = RecordsOf { owner: self.owner, kind, ttl, data: data.collect() };
-        self.shelf.put(&signed(self.zone, signing, records, ttl, self.workshop.signatures))
+        self.arena.put(&signed(self.zone, signing, records, ttl, self.compiler.signatures))
     }
 
     fn proof(&mut self, present: &[Type], without: Option<Type>, next: &Name) -> Option<Proof> {
         let signing = self.zone.signing.as_deref()?;
         let types: Vec<Type> = present.iter().copied().filter(|kind| Some(*kind) != without).collect();
-        let (nsec, signature) = nsec(self.zone, signing, self.owner, types, next, self.workshop.signatures);
-        Some(Proof { nsec: self.shelf.put(&nsec), signature: self.shelf.put(&signature) })
+        let (nsec, signature) = nsec(self.zone, signing, self.owner, types, next, self.compiler.signatures);
+        Some(Proof { nsec: self.arena.put(&nsec), signature: self.arena.put(&signature) })
     }
 
     fn table(&mut self, weights: Vec<u32>) -> Option<AliasTable> {
-        let tables = &mut self.workshop.tables;
+        let tables = &mut self.compiler.tables;
         if tables.len() >= TABLES_MAX {
             tables.clear();
         }
@@ -229,9 +229,9 @@ impl Parts<'_, '_> {
         let (signature, picks) = match pick {
             Pick::All => (self.sign(kind, ttl, &units.iter().collect::<Vec<_>>()), None),
             Pick::Some(_, picks) if self.zone.signing.is_some() => {
-                (Place::NONE, Picks::new(units, picks as usize, |units| self.sign(kind, ttl, units)))
+                (RecordsRef::NONE, Picks::new(units, picks as usize, |units| self.sign(kind, ttl, units)))
             }
-            _ => (Place::NONE, None),
+            _ => (RecordsRef::NONE, None),
         };
         let alone = matches!(pick, Pick::One(_) | Pick::Sticky(_));
         let first = self.choices.len() as u32;
@@ -239,7 +239,7 @@ impl Parts<'_, '_> {
             let choice = self.choice(kind, ttl, unit, alone);
             self.choices.push(choice);
         }
-        let signed = (signature != Place::NONE || picks.is_some())
+        let signed = (signature != RecordsRef::NONE || picks.is_some())
             .then(|| Box::new(SignedSet { signature, picks, nothing: None }));
         Set { pick, first, count: units.len() as u16, signed }
     }
@@ -262,9 +262,9 @@ impl Parts<'_, '_> {
             alias = u16::try_from(at + 1).unwrap_or(0);
         }
         Choice {
-            records: self.shelf.put(&records),
-            signature: if alone { self.sign(kind, ttl, &[unit]) } else { Place::NONE },
-            cluster: self.workshop.clusters.slot(unit.cluster.as_deref()),
+            records: self.arena.put(&records),
+            signature: if alone { self.sign(kind, ttl, &[unit]) } else { RecordsRef::NONE },
+            cluster: self.compiler.clusters.slot(unit.cluster.as_deref()),
             alias,
         }
     }
@@ -274,7 +274,7 @@ impl Parts<'_, '_> {
         if set.variants.is_empty() {
             return None;
         }
-        let mut layout = vec![0; self.workshop.regions];
+        let mut layout = vec![0; self.compiler.regions];
         for (variant, number) in set.variants.iter().zip(1_u8..) {
             for region in &variant.regions {
                 if let Some(place) = layout.get_mut(region.0 as usize) {
@@ -283,6 +283,6 @@ impl Parts<'_, '_> {
             }
         }
         let layout: Box<[u8]> = layout.into();
-        Some(self.workshop.layouts.entry(layout.clone()).or_insert_with(|| layout.into()).clone())
+        Some(self.compiler.layouts.entry(layout.clone()).or_insert_with(|| layout.into()).clone())
     }
 }

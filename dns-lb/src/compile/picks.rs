@@ -1,6 +1,6 @@
 //! Answers of several choices in a signed zone: each combination is a record set of its own, with a signature of its own.
 
-use super::Place;
+use super::RecordsRef;
 use crate::zone::{AliasTable, Unit};
 
 /// Combinations that one set may have; each costs a signature. A set with more answers with fewer choices.
@@ -23,12 +23,16 @@ pub struct Combination {
     /// Indices among the set's choices.
     pub choices: Box<[u16]>,
     /// Of all their records.
-    pub signature: Place,
+    pub signature: RecordsRef,
 }
 
 impl Picks {
     /// Of `picks` out of `units`; `sign` makes the signature of some of them.
-    pub(super) fn new(units: &[Unit], picks: usize, mut sign: impl FnMut(&[&Unit]) -> Place) -> Option<Self> {
+    pub(super) fn new(
+        units: &[Unit],
+        picks: usize,
+        mut sign: impl FnMut(&[&Unit]) -> RecordsRef,
+    ) -> Option<Self> {
         if picks >= units.len() {
             // All of them: one combination, however many they are.
             let (all, choices) = (units.iter().collect::<Vec<_>>(), (0..units.len() as u16).collect());
@@ -52,10 +56,10 @@ impl Picks {
         Some(Self { table: AliasTable::new(&weights)?, combinations: combinations.into() })
     }
 
-    /// The combination that `dice` falls on.
+    /// The combination that `random` falls on.
     #[inline]
-    pub fn pick(&self, dice: u64) -> Option<&Combination> {
-        self.combinations.get(self.table.pick(dice))
+    pub fn pick(&self, random: u64) -> Option<&Combination> {
+        self.combinations.get(self.table.pick(random))
     }
 }
 
@@ -114,7 +118,7 @@ mod tests {
         let unit = |weight| Unit { data: Vec::new(), weight, cluster: None, seed: 0 };
         let units: Vec<Unit> = (1..=40).map(unit).collect();
         let chosen = |picks| {
-            let picks = Picks::new(&units, picks, |_| Place::NONE).expect("weights");
+            let picks = Picks::new(&units, picks, |_| RecordsRef::NONE).expect("weights");
             picks.pick(7).map(|combination| (picks.combinations.len(), combination.choices.len()))
         };
         assert_eq!((chosen(40), chosen(1000)), (Some((1, 40)), Some((1, 40))));

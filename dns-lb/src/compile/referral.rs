@@ -1,9 +1,9 @@
 //! Where a part of the zone is delegated to other servers.
 
-use super::Place;
+use super::RecordsRef;
 use super::denial::signed;
 use super::encode::{Encoder, Stored};
-use super::shelf::Shelf;
+use super::records::RecordArena;
 use crate::dnssec::{RecordsOf, Signatures};
 use crate::wire::{Name, Type};
 use crate::zone::{Data, RecordSet, Zone};
@@ -16,14 +16,19 @@ pub struct Referral {
     /// Which keys the delegated zone is signed with; none: it is not.
     pub ds: Stored,
     /// Of `ds`.
-    pub ds_signature: Place,
+    pub ds_signature: RecordsRef,
     /// Addresses of the servers, as far as this zone knows them.
     pub glue: Box<[Stored]>,
 }
 
 impl Referral {
     /// Of the cut at `name`.
-    pub(super) fn new(zone: &Zone, name: &Name, shelf: &mut Shelf, signatures: &mut Signatures) -> Self {
+    pub(super) fn new(
+        zone: &Zone,
+        name: &Name,
+        arena: &mut RecordArena,
+        signatures: &mut Signatures,
+    ) -> Self {
         let set = |kind| zone.names.get(name).and_then(|sets| sets.get(kind));
         let (mut ns, mut ds) = (Encoder::default(), Encoder::default());
         let mut glue = Vec::new();
@@ -55,7 +60,7 @@ impl Referral {
             }
             _ => Encoder::default(),
         };
-        let ds_signature = shelf.put(&ds_signature);
+        let ds_signature = arena.put(&ds_signature);
         Self { ns: ns.store(), ds: ds.store(), ds_signature, glue: glue.into() }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 use super::denial::{Denial, Proof};
 use super::encode::{Records, Stored};
 use super::picks::Picks;
+use super::records::RecordsRef;
 use super::referral::Referral;
-use super::shelf::Place;
 use super::table::Table;
 use crate::answer::Secrets;
 use crate::client::{ClientMap, Region};
@@ -103,7 +103,7 @@ pub(super) struct Shape {
     /// Of all sets.
     pub(super) choices: Box<[Choice]>,
     /// Where the signatures are, but for those of a node's own proof.
-    pub(super) marks: Box<[Place]>,
+    pub(super) marks: Box<[RecordsRef]>,
     /// What their records have in common.
     pub(super) commons: Box<[u8]>,
 }
@@ -138,22 +138,22 @@ pub struct Set {
 /// What is signed of a set besides its choices.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct SignedSet {
-    pub(super) signature: Place,
+    pub(super) signature: RecordsRef,
     pub(super) picks: Option<Picks>,
     pub(super) nothing: Option<Proof>,
 }
 
 impl Default for SignedSet {
     fn default() -> Self {
-        Self { signature: Place::NONE, picks: None, nothing: None }
+        Self { signature: RecordsRef::NONE, picks: None, nothing: None }
     }
 }
 
 impl Set {
     /// In a signed zone, of all records, where an answer has all of them.
     #[inline]
-    pub fn signature(&self) -> Place {
-        self.signed.as_ref().map_or(Place::NONE, |signed| signed.signature)
+    pub fn signature(&self) -> RecordsRef {
+        self.signed.as_ref().map_or(RecordsRef::NONE, |signed| signed.signature)
     }
 
     /// In a signed zone, where an answer has several choices, and not all.
@@ -188,9 +188,9 @@ pub enum Pick {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Choice {
     /// Encoded.
-    pub records: Place,
+    pub records: RecordsRef,
     /// In a signed zone, of these records, where they are an answer by themselves.
-    pub signature: Place,
+    pub signature: RecordsRef,
     /// Whose counter goes up.
     pub cluster: ClusterSlot,
     // Of an alias that leads to a name of its zone, or where one would be: its place in the node's list, counted from 1.
@@ -257,7 +257,7 @@ impl Node {
 
     /// The records at `place`.
     #[inline]
-    pub fn records(&self, place: Place) -> Records<'_> {
+    pub fn records(&self, place: RecordsRef) -> Records<'_> {
         Records::at(&self.octets, &self.shape.commons, place)
     }
 }

@@ -14,9 +14,9 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
-use super::talk::Talk;
+use super::session::Session;
 use crate::state::State;
-use crate::udp::Dice;
+use crate::udp::Rng;
 
 /// First wait between connections.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
@@ -59,7 +59,7 @@ pub struct Client {
     /// What probes from here.
     pub probing: Probing,
     /// For the jitter.
-    pub dice: Dice,
+    pub rng: Rng,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,7 @@ impl Client {
                 backoff = BACKOFF_MIN;
             }
             // Between half and the whole, so that servers do not come back to a restarted hub all at once.
-            let wait = backoff.mul_f64(0.5 + (self.dice.roll() >> 33) as f64 / (1_u64 << 32) as f64);
+            let wait = backoff.mul_f64(0.5 + (self.rng.next_u64() >> 33) as f64 / (1_u64 << 32) as f64);
             tracing::warn!(
                 hub = self.hub.address,
                 error = &error as &dyn std::error::Error,
@@ -112,14 +112,14 @@ impl Client {
     async fn stream(&mut self, received: &mut bool) -> Result<(), StreamError> {
         let mut client = ZonesClient::new(self.connect().await?).max_decoding_message_size(MESSAGE_MAX);
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let mut talk =
-            Talk::new(self.state.clone(), self.probing.clone(), &self.instance, &self.listen, self.meet);
+        let mut session =
+            Session::new(self.state.clone(), self.probing.clone(), &self.instance, &self.listen, self.meet);
         // The queue is empty, and its receiver is held here.
-        let _ = sender.try_send(talk.hello());
+        let _ = sender.try_send(session.hello());
         let mut updates = client.watch(ReceiverStream::new(receiver)).await?.into_inner();
         tracing::info!(hub = self.hub.address, epoch = self.state.base().0, "watching the hub's zones");
         self.state.connected();
-        converse(&mut talk, &mut updates, &sender, self.probing.changes(), received).await
+        converse(&mut session, &mut updates, &sender, self.probing.changes(), received).await
     }
 
     async fn connect(&self) -> Result<Channel, tonic::transport::Error> {
@@ -144,7 +144,7 @@ impl Client {
 ///
 /// Updates are heard whether the hub reads or not: it may be waiting itself until its updates are read.
 async fn converse(
-    talk: &mut Talk,
+    session: &mut Session,
     updates: &mut (impl Stream<Item = Result<v1::ZoneUpdate, Status>> + Unpin),
     sender: &mpsc::Sender<v1::DnsMessage>,
     mut turned: watch::Receiver<u64>,
@@ -157,7 +157,7 @@ async fn converse(
             update = updates.next() => {
                 let Some(update) = update.transpose()? else { return Ok(()) };
                 *received = true;
-                if let Some(answer) = talk.heard(update).await {
+                if let Some(answer) = session.receive(update).await {
                     unsent.push(answer);
                 }
                 continue;
@@ -169,8 +169,8 @@ async fn converse(
                 }
                 continue;
             }
-            Ok(()) = turned.changed() => talk.turned(),
-            _ = repeat.tick() => talk.all(),
+            Ok(()) = turned.changed() => session.changed_votes(),
+            _ = repeat.tick() => session.all_votes(),
         };
         for votes in votes {
             if sender.try_send(votes).is_err() {
@@ -238,13 +238,13 @@ mod tests {
         let metrics = Arc::new(DnsMetrics::default());
         let state = State::new(metrics, Health::new(), None, Fence::default(), Duration::from_secs(3600));
         let probing = Probing::still(1);
-        let mut talk = Talk::new(state.clone(), probing.clone(), "dns-1", &[], None);
+        let mut session = Session::new(state.clone(), probing.clone(), "dns-1", &[], None);
         // A stream with room for one message in each direction.
         let (hub, updates) = mpsc::channel(1);
         let (sender, mut answers) = mpsc::channel(1);
         let turned = probing.changes();
         let talking = tokio::spawn(async move {
-            converse(&mut talk, &mut ReceiverStream::new(updates), &sender, turned, &mut false).await
+            converse(&mut session, &mut ReceiverStream::new(updates), &sender, turned, &mut false).await
         });
         let sent = async {
             for epoch in 1..=20 {

@@ -18,13 +18,13 @@ const LIMITS: Limits = Limits { connections: 1024, per_client: 64, idle: Duratio
 /// Out of descriptors, most likely: they come back when connections end.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// A connection with its place.
+/// A connection with its permit.
 pub(super) struct Connection {
     io: TcpStream,
     _permit: ConnectionPermit,
 }
 
-/// Those who come to `listener`. Beyond the limits they wait in the kernel's queue, or, beyond their share, are closed at once.
+/// Connections to `listener`. Beyond the limits they wait in the kernel's queue, or, beyond their share, are closed at once.
 pub(super) fn connections(listener: Arc<TcpListener>) -> impl Stream<Item = io::Result<Connection>> {
     stream::unfold((listener, ConnectionLimiter::new(LIMITS)), |(listener, limiter)| async move {
         loop {

@@ -1,18 +1,18 @@
 //! Where zones come from: the hub's stream, and the disk while the hub is away.
 
-mod alone;
 mod client;
 mod connections;
 mod disk;
 mod fence;
 mod meeting;
-mod talk;
+mod session;
 mod votes;
+mod without_hub;
 
-pub(crate) use alone::alone;
-pub use alone::look;
 pub use client::{Client, Hub};
 pub use disk::{Disk, DiskError, Memory};
 pub use fence::{Fence, Held, Offer, Refused};
 pub use meeting::Meeting;
-pub use talk::Talk;
+pub use session::Session;
+pub use without_hub::review_withdrawals;
+pub(crate) use without_hub::without_hub;

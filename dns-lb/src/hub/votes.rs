@@ -7,13 +7,13 @@ use proto::v1;
 /// Votes in one message: with the longest messages for people under a quarter of a MiB.
 const VOTES_MAX: usize = 500;
 
-/// Remembers what the hub was told on this stream.
+/// What was sent to the hub on this stream.
 #[derive(Default)]
-pub(super) struct Told(HashMap<(String, String), (i32, bool)>);
+pub(super) struct SentVotes(HashMap<(String, String), (i32, bool)>);
 
-impl Told {
-    /// What turned since it was told, or failed first: this does not wait.
-    pub(super) fn turned(&mut self, votes: Vec<v1::ProbeVote>) -> Vec<v1::ProbeVotes> {
+impl SentVotes {
+    /// What changed since it was sent, or failed first: this does not wait.
+    pub(super) fn changed(&mut self, votes: Vec<v1::ProbeVote>) -> Vec<v1::ProbeVotes> {
         pieces(votes.into_iter().filter(|vote| self.note(vote)).collect())
     }
 
@@ -41,18 +41,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_turned_is_told_between_two_repetitions() {
+    fn only_what_changed_is_sent_between_two_repetitions() {
         let vote = |cluster: &str, failures| v1::ProbeVote {
             cluster: cluster.into(),
             state: v1::ProbeState::Up.into(),
             failures,
             ..v1::ProbeVote::default()
         };
-        let mut told = Told::default();
-        assert_eq!(told.all(vec![vote("taiwan", 0), vote("tokyo", 0)])[0].votes.len(), 2);
-        assert_eq!(told.turned(vec![vote("taiwan", 1), vote("tokyo", 0)])[0].votes, [vote("taiwan", 1)]);
-        assert!(told.turned(vec![vote("taiwan", 2), vote("tokyo", 0)]).is_empty());
+        let mut sent = SentVotes::default();
+        assert_eq!(sent.all(vec![vote("taiwan", 0), vote("tokyo", 0)])[0].votes.len(), 2);
+        assert_eq!(sent.changed(vec![vote("taiwan", 1), vote("tokyo", 0)])[0].votes, [vote("taiwan", 1)]);
+        assert!(sent.changed(vec![vote("taiwan", 2), vote("tokyo", 0)]).is_empty());
         let many: Vec<_> = (0..1200).map(|number| vote(&number.to_string(), 0)).collect();
-        assert_eq!(told.all(many).len(), 3);
+        assert_eq!(sent.all(many).len(), 3);
     }
 }

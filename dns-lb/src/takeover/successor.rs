@@ -54,7 +54,7 @@ impl Waiting {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             };
-            let rest = state.rest().await;
+            let paused = state.pause_updates().await;
             if !state.is_kept() {
                 tracing::error!(
                     "a successor would answer older zones, for the last could not be written: it gets no sockets"
@@ -69,7 +69,7 @@ impl Waiting {
                 Ok(handed) => match handed.await {
                     Ok(Ok(())) => {
                         // For ever: the zones are the successor's now.
-                        std::mem::forget(rest);
+                        std::mem::forget(paused);
                         return;
                     }
                     Ok(Err(error)) => tracing::error!(%error, "a successor did not come so far as to answer"),
@@ -77,7 +77,7 @@ impl Waiting {
                 },
                 Err(error) => tracing::error!(%error, "a successor was not served"),
             }
-            drop(rest);
+            drop(paused);
         }
     }
 }

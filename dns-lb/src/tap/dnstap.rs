@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use prost::Message as _;
 
-use super::lane::{Entry, Fate};
+use super::queue::{Entry, Outcome};
 use crate::metrics::Transport;
 
 /// `Dnstap.type`: a message.
@@ -70,7 +70,7 @@ impl Encoder {
     /// The query; and the answer, if it was sent.
     pub(super) fn frames(&self, entry: &Entry) -> impl Iterator<Item = Vec<u8>> {
         let query = Message { kind: AUTH_QUERY, query_message: Some(entry.query.clone()), ..common(entry) };
-        let sent = matches!(entry.fate, Fate::Sent | Fate::Cut);
+        let sent = matches!(entry.outcome, Outcome::Sent | Outcome::Cut);
         let answer = sent.then(|| Message {
             kind: AUTH_RESPONSE,
             response_time_sec: Some(entry.answered / NANOSECONDS),

@@ -3,7 +3,7 @@
 use hickory_proto::op::{Edns, Message};
 use serde::Serialize;
 
-use super::lane::{Entry, Fate};
+use super::queue::{Entry, Outcome};
 
 /// Records of an answer that are told; further ones are only counted.
 const RECORDS_MAX: usize = 8;
@@ -35,7 +35,8 @@ struct Shown<'e> {
     truncated: bool,
     octets: usize,
     took_us: u64,
-    fate: &'static str,
+    #[serde(rename = "fate")]
+    outcome: &'static str,
 }
 
 impl Line {
@@ -72,11 +73,11 @@ impl Line {
             truncated: answer.as_ref().is_some_and(|answer| answer.metadata.truncation),
             octets: entry.answer.len(),
             took_us: entry.answered.saturating_sub(entry.asked) / 1000,
-            fate: match entry.fate {
-                Fate::Sent => "sent",
-                Fate::Cut => "cut",
-                Fate::Withheld => "withheld",
-                Fate::None => "none",
+            outcome: match entry.outcome {
+                Outcome::Sent => "sent",
+                Outcome::Cut => "cut",
+                Outcome::Withheld => "withheld",
+                Outcome::None => "none",
             },
         };
         self.0.clear();

@@ -1,22 +1,22 @@
 //! The query log and dnstap.
 //!
 //! ```text
-//!  UDP thread ──► Tap ══ bounded, a lane for each ══► writer (a thread) ──► lines of JSON
+//!  UDP thread ──► Tap ══ bounded, a queue for each ══► writer (a thread) ──► lines of JSON
 //!  connections──► Tap ══                        ══►                   └──► dnstap: file, socket
 //! ```
 //!
-//! A thread that answers takes an empty [`Entry`] from its lane, copies the message into it, and sends it to the writer: no lock, no
+//! A thread that answers takes an empty [`Entry`] from its queue, copies the message into it, and sends it to the writer: no lock, no
 //! allocation, no waiting. If none is empty, because the writer is behind, the message is dropped and counted. Everything else is done by
 //! the writer.
 
 mod dnstap;
 mod frames;
 mod json;
-mod lane;
+mod queue;
 mod target;
 mod writer;
 
-pub use lane::{Counts, Entry, Fate, Sampling, Tap, Taps};
+pub use queue::{Counts, Entry, Outcome, Sampling, Tap, Taps};
 pub use target::TargetError;
 pub use writer::{Output, Writer};
 

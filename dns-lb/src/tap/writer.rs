@@ -11,16 +11,16 @@ use parking_lot::Mutex;
 use super::dnstap::Encoder;
 use super::frames::Frames;
 use super::json::Line;
-use super::lane::{Both, Counts, ENTRIES, Entry, Lane, Taps};
+use super::queue::{Counts, ENTRIES, Entry, OutputCounts, Queue, Taps};
 use super::target::{Lines, TargetError};
 use super::{Sampling, TapOptions};
 use crate::metrics::ClusterSlots;
 
 /// How long it sleeps at least, and at most, when there is nothing to write. An entry's way to the disk takes no longer.
-const NAP: Duration = Duration::from_millis(1);
-const SLEEP: Duration = Duration::from_millis(50);
-/// Entries of a lane that are written before it is the next one's turn: who is flooded does not keep others out.
-const TURN: usize = 64;
+const SLEEP_MIN: Duration = Duration::from_millis(1);
+const SLEEP_MAX: Duration = Duration::from_millis(50);
+/// Entries of a queue that are written before it is the next one's turn: who is flooded does not keep others out.
+const BATCH: usize = 64;
 
 /// An output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Output {
 }
 
 impl Output {
-    /// Both.
+    /// OutputCounts.
     pub const ALL: [Self; 2] = [Self::Log, Self::Dnstap];
 
     /// As metrics name it.
@@ -70,11 +70,11 @@ impl Writer {
             (None, Some(path)) => Some(Frames::socket(path)),
             (None, None) => None,
         };
-        let counts: Arc<Both> = Arc::default();
-        let lanes: Arc<Mutex<Vec<Lane>>> = Arc::default();
+        let counts: Arc<OutputCounts> = Arc::default();
+        let queues: Arc<Mutex<Vec<Queue>>> = Arc::default();
         let ending = Arc::new(AtomicBool::new(false));
         let mut work = WriterThread {
-            lanes: lanes.clone(),
+            queues: queues.clone(),
             counts: counts.clone(),
             ending: ending.clone(),
             clusters,
@@ -88,7 +88,7 @@ impl Writer {
         let thread = std::thread::Builder::new().name("dns-tap".into()).spawn(move || work.run());
         let thread = thread.map_err(failed)?;
         let writer = thread.thread().clone();
-        let taps = Arc::new(Taps { sampling, counts, lanes, writer });
+        let taps = Arc::new(Taps { sampling, counts, queues, writer });
         Ok(Some(Self { taps, ending, thread: Some(thread) }))
     }
 
@@ -138,8 +138,8 @@ impl Taps {
 }
 
 struct WriterThread {
-    lanes: Arc<Mutex<Vec<Lane>>>,
-    counts: Arc<Both>,
+    queues: Arc<Mutex<Vec<Queue>>>,
+    counts: Arc<OutputCounts>,
     ending: Arc<AtomicBool>,
     clusters: Arc<ClusterSlots>,
     encoder: Encoder,
@@ -150,14 +150,14 @@ struct WriterThread {
 
 impl WriterThread {
     fn run(&mut self) {
-        let mut sleep = NAP;
+        let mut sleep = SLEEP_MIN;
         let mut flushed = Instant::now();
-        // What was sent before it was set is found in the lanes afterwards.
+        // What was sent before it was set is found in the queues afterwards.
         while !self.ending.load(Relaxed) {
             let some = self.sweep();
             // With always something to write it is flushed too, so that what may be lost is known.
-            if some && flushed.elapsed() < SLEEP {
-                sleep = NAP;
+            if some && flushed.elapsed() < SLEEP_MAX {
+                sleep = SLEEP_MIN;
                 continue;
             }
             if let Some(log) = &mut self.log {
@@ -169,11 +169,11 @@ impl WriterThread {
             flushed = Instant::now();
             if !some {
                 std::thread::park_timeout(sleep);
-                sleep = (2 * sleep).min(SLEEP);
+                sleep = (2 * sleep).min(SLEEP_MAX);
             }
         }
         // Whoever still answers does not keep it from ending.
-        for _ in 0..=ENTRIES / TURN {
+        for _ in 0..=ENTRIES / BATCH {
             if !self.sweep() {
                 break;
             }
@@ -186,18 +186,18 @@ impl WriterThread {
         }
     }
 
-    /// Writes what there is, of each lane at most [`TURN`]. Gives whether there was anything.
+    /// Writes what there is, of each queue at most [`BATCH`]. Gives whether there was anything.
     fn sweep(&mut self) -> bool {
         let mut some = false;
-        let lanes = self.lanes.clone();
-        for lane in lanes.lock().iter() {
-            for _ in 0..TURN {
-                let Ok(mut entry) = lane.full.try_recv() else { break };
+        let queues = self.queues.clone();
+        for queue in queues.lock().iter() {
+            for _ in 0..BATCH {
+                let Ok(mut entry) = queue.full.try_recv() else { break };
                 some = true;
                 self.write(&entry);
                 entry.shrink();
                 // There is room: it was here before. When nobody is there any more it is not needed.
-                let _ = lane.free.try_send(entry);
+                let _ = queue.free.try_send(entry);
             }
         }
         some
@@ -245,18 +245,18 @@ pub(super) fn old(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use crate::metrics::Transport;
-    use crate::tap::Fate;
-    use crate::udp::Dice;
+    use crate::tap::Outcome;
+    use crate::udp::Rng;
 
     #[test]
     fn a_lane_that_is_flooded_leaves_the_others_their_turn() {
         let directory = tempfile::tempdir().unwrap();
-        let (counts, lanes): (Arc<Both>, Arc<Mutex<Vec<Lane>>>) = Default::default();
+        let (counts, queues): (Arc<OutputCounts>, Arc<Mutex<Vec<Queue>>>) = Default::default();
         let sampling = Sampling { log: 1, dnstap: 0 };
         let writer = std::thread::current();
-        let taps = Taps { sampling, counts: counts.clone(), lanes: lanes.clone(), writer };
+        let taps = Taps { sampling, counts: counts.clone(), queues: queues.clone(), writer };
         let mut work = WriterThread {
-            lanes,
+            queues,
             counts: counts.clone(),
             ending: Arc::default(),
             clusters: Arc::default(),
@@ -265,17 +265,17 @@ mod tests {
             log: Some(Lines::open(&directory.path().join("log")).unwrap()),
             dnstap: None,
         };
-        let tap = |transport| taps.tap(transport, None, Dice::new(1));
+        let tap = |transport| taps.tap(transport, None, Rng::new(1));
         let (mut flooded, mut other) = (tap(Transport::Tcp), tap(Transport::Udp));
         let client = ([192, 0, 2, 1], 53).into();
         let long = vec![0; 60_000];
         while let Some(entry) = flooded.query(&long, client) {
-            flooded.answer(entry, &long, None, Fate::Sent);
+            flooded.answer(entry, &long, None, Outcome::Sent);
         }
         let entry = other.query(&[0; 12], client).unwrap();
-        other.answer(entry, &[0; 12], None, Fate::Sent);
+        other.answer(entry, &[0; 12], None, Outcome::Sent);
         assert!(work.sweep());
-        assert_eq!(counts.log.written.load(Relaxed), TURN as u64 + 1);
+        assert_eq!(counts.log.written.load(Relaxed), BATCH as u64 + 1);
         while work.sweep() {}
         assert_eq!(counts.log.written.load(Relaxed), ENTRIES as u64 + 1);
         // What the flood needed is let go.

@@ -7,13 +7,13 @@
 //! There is no history of changes: IXFR is answered with the whole zone, as RFC 1995 section 4 allows, or with the SOA alone if the client
 //! has it already.
 
-mod door;
 mod image;
 mod notify;
+mod transfers;
 mod tsig;
 
-pub use door::{Special, Transfer, Transfers};
 pub use image::Image;
 pub use notify::{Notify, NotifyError, notify};
+pub use transfers::{Special, Transfer, Transfers};
 pub use tsig::{Key, KeyError, Keys, Session};
 pub(crate) use tsig::{Opened, header, open};

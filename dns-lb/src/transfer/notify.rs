@@ -10,10 +10,10 @@ use federation_runtime::shutdown::Shutdown;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::door::now;
+use super::transfers::now;
 use super::tsig::{Key, Session};
 use crate::publish::Published;
-use crate::udp::Dice;
+use crate::udp::Rng;
 use crate::wire::{Class, Name, Type};
 
 /// How often it is looked whether a zone has changed.
@@ -59,7 +59,7 @@ pub async fn notify(
     published: Arc<Published>,
     address: SocketAddr,
     key: Option<Arc<Key>>,
-    mut dice: Dice,
+    mut rng: Rng,
     shutdown: Shutdown,
 ) {
     // Zones that are served: as many entries as there are zones.
@@ -81,7 +81,7 @@ pub async fn notify(
             }
             for (origin, serial) in &news {
                 let told = tokio::select! {
-                    told = tell(address, key.clone(), origin, *serial, dice.roll() as u16) => told,
+                    told = tell(address, key.clone(), origin, *serial, rng.next_u64() as u16) => told,
                     () = shutdown.wait() => return,
                 };
                 match told {
@@ -106,7 +106,7 @@ pub async fn notify(
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Untold {
+enum TellError {
     #[error("{0}")]
     Socket(#[from] std::io::Error),
     #[error("no answer")]
@@ -121,7 +121,7 @@ async fn tell(
     origin: &Name,
     serial: u32,
     id: u16,
-) -> Result<(), Untold> {
+) -> Result<(), TellError> {
     let any: SocketAddr = if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(address).await?;
@@ -146,11 +146,15 @@ async fn tell(
     let deadline = Instant::now() + PATIENCE;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let received = timeout(left, socket.recv(&mut answer)).await.map_err(|_| Untold::Silence)?;
+        let received = timeout(left, socket.recv(&mut answer)).await.map_err(|_| TellError::Silence)?;
         let length = received?;
         match answer.get(..length).and_then(<[u8]>::first_chunk::<4>) {
             Some([a, b, flags, code]) if [*a, *b] == id.to_be_bytes() && flags & 0xf8 == 0xa0 => {
-                return if code.trailing_zeros() >= 4 { Ok(()) } else { Err(Untold::Refused(code & 0x0f)) };
+                return if code.trailing_zeros() >= 4 {
+                    Ok(())
+                } else {
+                    Err(TellError::Refused(code & 0x0f))
+                };
             }
             _ => {}
         }

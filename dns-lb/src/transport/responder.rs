@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::answer::{Context, CookiePolicy, Scratch, answer};
 use crate::metrics::{Counters, Transport};
 use crate::publish::Published;
-use crate::tap::{Fate, Tap};
+use crate::tap::{Outcome, Tap};
 use crate::udp::Clock;
 use crate::zone::step;
 
@@ -28,8 +28,8 @@ pub struct Responder {
     pub counters: Arc<Counters>,
     /// How queries come.
     pub transport: Transport,
-    /// For choices: as the UDP threads' dice, but shared.
-    pub dice: AtomicU64,
+    /// For choices: as the UDP threads' generators, but shared.
+    pub random: AtomicU64,
     /// The query log and dnstap, if enabled.
     pub tap: Option<Mutex<Tap>>,
 }
@@ -70,15 +70,15 @@ impl Responder {
                 source: client.ip(),
                 now: Clock::seconds(),
                 cookies: CookiePolicy::Answer,
-                dice: step(self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed)),
+                random: step(self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed)),
                 keys: None,
             };
             let reply = answer(room, query.len(), scratch, &context, &self.counters);
             let octets = reply.as_ref().and_then(|reply| room.get(..reply.length));
             if let (Some(tap), Some(entry)) = (&self.tap, entry) {
-                let fate = if octets.is_some() { Fate::Sent } else { Fate::None };
+                let outcome = if octets.is_some() { Outcome::Sent } else { Outcome::None };
                 let cluster = reply.as_ref().and_then(|reply| reply.cluster);
-                tap.lock().answer(entry, octets.unwrap_or_default(), cluster, fate);
+                tap.lock().answer(entry, octets.unwrap_or_default(), cluster, outcome);
             }
             octets.map(take)
         })

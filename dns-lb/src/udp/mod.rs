@@ -10,4 +10,4 @@ pub use limit::{Limit, Limiter, Verdict};
 pub use mmsg::{BATCH, Batch};
 pub use restart::restarted;
 pub use socket::{adopt, bind, is_wildcard};
-pub use worker::{Clock, Dice, Worker};
+pub use worker::{Clock, Rng, Worker};

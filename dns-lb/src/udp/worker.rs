@@ -13,18 +13,18 @@ use super::socket::is_wildcard;
 use crate::answer::{Context, CookiePolicy, Scratch, answer};
 use crate::metrics::{Counters, Transport};
 use crate::publish::Reader;
-use crate::tap::{Fate, Tap};
+use crate::tap::{Outcome, Tap};
 use crate::transfer::Keys;
 use crate::zone::step;
 
 /// How long a thread waits where the kernel is out of memory.
-const BREATH: Duration = Duration::from_millis(10);
+const OUT_OF_MEMORY_PAUSE: Duration = Duration::from_millis(10);
 
 /// One thread's source of random bits: SplitMix64. It spreads load, it keeps no secret.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
+impl Rng {
     /// Starts at `seed`.
     pub fn new(seed: u64) -> Self {
         Self(seed)
@@ -32,7 +32,7 @@ impl Dice {
 
     /// The next 64 bits.
     #[inline]
-    pub fn roll(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         step(self.0)
     }
@@ -49,7 +49,7 @@ pub struct Worker {
     /// Bumped for each message.
     pub counters: Arc<Counters>,
     /// For weighted choices.
-    pub dice: Dice,
+    pub rng: Rng,
     /// What is asked of clients with cookies.
     pub cookies: CookiePolicy,
     /// Of answers.
@@ -106,7 +106,7 @@ impl Worker {
                     | io::ErrorKind::HostUnreachable
                     | io::ErrorKind::NetworkUnreachable => {}
                     // The machine has no memory for this datagram; it may have for the next.
-                    io::ErrorKind::OutOfMemory => std::thread::sleep(BREATH),
+                    io::ErrorKind::OutOfMemory => std::thread::sleep(OUT_OF_MEMORY_PAUSE),
                     _ => return Err(error),
                 },
             }
@@ -116,35 +116,35 @@ impl Worker {
 
     /// Answers what `batch` has received.
     pub fn answer_batch(&mut self, batch: &mut Batch, scratch: &mut Scratch) {
-        let Self { socket, reader, instance, counters, dice, cookies, limiter, clock, keys, tap } = self;
+        let Self { socket, reader, instance, counters, rng, cookies, limiter, clock, keys, tap } = self;
         let keys = Some(&*keys).filter(|keys| !keys.is_empty());
         let (now, milliseconds) = (Clock::seconds(), clock.milliseconds());
         let snapshot = reader.enter();
         batch.answer_each(|buffer, length, client| {
             let transport = Transport::Udp;
-            let (dice, cookies) = (dice.roll(), *cookies);
+            let (random, cookies) = (rng.next_u64(), *cookies);
             let entry = tap.as_mut().and_then(|tap| tap.query(buffer.get(..length)?, client));
             let source = client.ip();
-            let context = Context { snapshot, instance, transport, source, now, cookies, dice, keys };
+            let context = Context { snapshot, instance, transport, source, now, cookies, random, keys };
             let reply = answer(buffer, length, scratch, &context, counters);
-            let (length, fate) = match &reply {
-                None => (None, Fate::None),
-                Some(reply) if reply.known() => (Some(reply.length), Fate::Sent),
+            let (length, outcome) = match &reply {
+                None => (None, Outcome::None),
+                Some(reply) if reply.known() => (Some(reply.length), Outcome::Sent),
                 Some(reply) => match limiter.judge(source, reply.subject, milliseconds) {
-                    Verdict::Send => (Some(reply.length), Fate::Sent),
+                    Verdict::Send => (Some(reply.length), Outcome::Sent),
                     Verdict::Slip => {
                         counters.slipped();
-                        (reply.slip(buffer, &context), Fate::Cut)
+                        (reply.slip(buffer, &context), Outcome::Cut)
                     }
                     Verdict::Withhold => {
                         counters.limited();
-                        (None, Fate::Withheld)
+                        (None, Outcome::Withheld)
                     }
                 },
             };
             if let (Some(tap), Some(entry)) = (tap.as_mut(), entry) {
                 let octets = buffer.get(..length.unwrap_or(0)).unwrap_or_default();
-                tap.answer(entry, octets, reply.and_then(|reply| reply.cluster), fate);
+                tap.answer(entry, octets, reply.and_then(|reply| reply.cluster), outcome);
             }
             length
         });

@@ -47,27 +47,27 @@ impl AliasTable {
         Some(Self(columns.into()))
     }
 
-    /// The index that `dice`, 64 evenly distributed bits, falls on.
+    /// The index that `random`, 64 evenly distributed bits, falls on.
     #[inline]
-    pub fn pick(&self, dice: u64) -> usize {
-        let index = scale(dice, self.0.len());
+    pub fn pick(&self, random: u64) -> usize {
+        let index = scale(random, self.0.len());
         match self.0.get(index) {
-            Some(column) if (dice >> 32) as u32 >= column.threshold => column.alias as usize,
+            Some(column) if (random >> 32) as u32 >= column.threshold => column.alias as usize,
             _ => index,
         }
     }
 }
 
-/// A number below `count` from the low half of `dice`.
+/// A number below `count` from the low half of `random`.
 #[inline]
-pub fn scale(dice: u64, count: usize) -> usize {
-    (((dice & 0xffff_ffff) * count as u64) >> 32) as usize
+pub fn scale(random: u64, count: usize) -> usize {
+    (((random & 0xffff_ffff) * count as u64) >> 32) as usize
 }
 
-/// The dice of the next step of one answer, so that the picks along a chain of aliases are independent (SplitMix64).
+/// The random of the next step of one answer, so that the picks along a chain of aliases are independent (SplitMix64).
 #[inline]
-pub fn step(dice: u64) -> u64 {
-    let mut z = dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+pub fn step(random: u64) -> u64 {
+    let mut z = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ z >> 31
@@ -102,24 +102,24 @@ pub fn draw<E>(
     table: &AliasTable,
     count: usize,
     picks: usize,
-    dice: u64,
+    random: u64,
     mut take: impl FnMut(usize) -> Result<(), E>,
 ) -> Result<(), E> {
     if picks == 1 {
-        return take(table.pick(dice));
+        return take(table.pick(random));
     }
     if picks >= count {
-        let first = scale(dice, count);
+        let first = scale(random, count);
         return (first..count).chain(0..first).try_for_each(take);
     }
-    let (mut dice, mut left, mut drawn) = (dice, picks, Drawn::default());
+    let (mut random, mut left, mut drawn) = (random, picks, Drawn::default());
     // A draw that hits what is drawn already is no draw: the next one is in proportion to the weights that are left.
     for _ in 0..picks + MISSES_MAX {
         if left == 0 {
             return Ok(());
         }
-        let index = table.pick(dice);
-        dice = step(dice);
+        let index = table.pick(random);
+        random = step(random);
         if drawn.first(index) {
             take(index)?;
             left -= 1;
@@ -224,10 +224,10 @@ mod tests {
         const ROUNDS: u32 = 200_000;
         let table = AliasTable::new(weights).unwrap();
         let mut seen = vec![0_u32; weights.len()];
-        let mut dice = 42;
+        let mut random = 42;
         for _ in 0..ROUNDS {
-            dice = step(dice);
-            seen[table.pick(dice)] += 1;
+            random = step(random);
+            seen[table.pick(random)] += 1;
         }
         let sum: f64 = weights.iter().map(|&w| f64::from(w)).sum();
         for (&weight, &count) in weights.iter().zip(&seen) {
@@ -252,11 +252,11 @@ mod tests {
     fn several_picks_are_distinct_and_follow_the_weights_that_are_left() {
         const ROUNDS: u32 = 100_000;
         let table = AliasTable::new(&[2, 1, 1]).unwrap();
-        let (mut dice, mut orders) = (42, std::collections::BTreeMap::<Vec<usize>, u32>::new());
+        let (mut random, mut orders) = (42, std::collections::BTreeMap::<Vec<usize>, u32>::new());
         for _ in 0..ROUNDS {
-            dice = step(dice);
+            random = step(random);
             let mut drawn = Vec::new();
-            draw(&table, 3, 2, dice, |index| {
+            draw(&table, 3, 2, random, |index| {
                 drawn.push(index);
                 Ok::<(), ()>(())
             })

@@ -107,8 +107,8 @@ fn find(zone: &Zone, name: &Name) -> Found {
     Found::Missing
 }
 
-/// The answer to (`name`, `kind`) in class IN for `asker`, chosen by `dice`.
-pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dice: u64) -> Resolution<'z> {
+/// The answer to (`name`, `kind`) in class IN for `asker`, chosen by `random`.
+pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, random: u64) -> Resolution<'z> {
     let refused = Resolution::empty(Rcode::REFUSED, None);
     if kind == Type::AXFR || kind == Type::IXFR {
         return refused;
@@ -120,7 +120,7 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dic
         return resolution;
     }
     let mut owner = name.clone();
-    let mut dice = dice;
+    let mut random = random;
     for _ in 0..=CHAIN_MAX {
         let sets = match find(zone, &owner) {
             Found::Sets(sets) => sets,
@@ -149,7 +149,7 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dic
         };
         if let Some(set) = sets.get(kind) {
             resolution.depends_on(&set, kind, asker);
-            let chosen = choose(&set, kind, asker, dice);
+            let chosen = choose(&set, kind, asker, random);
             resolution.negative = chosen.is_empty();
             resolution.silent = chosen.is_empty();
             resolution.answers.extend(chosen.into_iter().map(|data| Answer::Record {
@@ -164,7 +164,7 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dic
             resolution.depends_on(set, Type::CNAME, asker);
         }
         let is_alias = alias.is_some();
-        let alias = alias.map(|set| (choose(&set, Type::CNAME, asker, dice), set));
+        let alias = alias.map(|set| (choose(&set, Type::CNAME, asker, random), set));
         let Some((set, Some(Data::Cname(target)))) = alias.map(|(mut data, set)| (set, data.pop())) else {
             resolution.negative = true;
             resolution.silent = is_alias;
@@ -179,12 +179,12 @@ pub fn resolve<'z>(zones: &'z Zones, name: &Name, kind: Type, asker: &Asker, dic
             return resolution;
         }
         owner = target;
-        dice = step(dice);
+        random = step(random);
     }
     resolution
 }
 
-fn choose(set: &RecordSet, kind: Type, asker: &Asker, dice: u64) -> Vec<Data> {
+fn choose(set: &RecordSet, kind: Type, asker: &Asker, random: u64) -> Vec<Data> {
     let answering = set.units(kind, asker.region);
     let tickets = answering.tickets();
     let Units { how, mut units } = answering;
@@ -192,7 +192,7 @@ fn choose(set: &RecordSet, kind: Type, asker: &Asker, dice: u64) -> Vec<Data> {
     let mut chosen = Vec::new();
     match how {
         How::All => {
-            let first = scale(dice, units.len());
+            let first = scale(random, units.len());
             units.rotate_left(first);
             chosen.extend(units.into_iter().flat_map(|unit| unit.data));
         }
@@ -202,7 +202,7 @@ fn choose(set: &RecordSet, kind: Type, asker: &Asker, dice: u64) -> Vec<Data> {
                 chosen.extend(units.get(index).into_iter().flat_map(|unit| unit.data.clone()));
                 Ok::<(), std::convert::Infallible>(())
             };
-            let Ok(()) = draw(&table, units.len(), picks as usize, dice, take);
+            let Ok(()) = draw(&table, units.len(), picks as usize, random, take);
         }
         How::Sticky => {
             let unit = sticky(&tickets, asker.key).and_then(|index| units.into_iter().nth(index));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use dns_lb::udp::Dice;
+use dns_lb::udp::Rng;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 
@@ -20,10 +20,10 @@ fn resident_kib() -> i64 {
 }
 
 /// A name that nobody has asked for, or octets that are no query.
-fn nuisance(dice: &mut Dice) -> Vec<u8> {
-    let roll = dice.roll();
+fn nuisance(rng: &mut Rng) -> Vec<u8> {
+    let roll = rng.next_u64();
     if roll.is_multiple_of(2) {
-        return query(&format!("{:016x}.fed.example.test.", dice.roll()), RecordType::A).to_vec().unwrap();
+        return query(&format!("{:016x}.fed.example.test.", rng.next_u64()), RecordType::A).to_vec().unwrap();
     }
     let mut octets = query("web.default.fed.example.test.", RecordType::A).to_vec().unwrap();
     match roll % 5 {
@@ -69,8 +69,8 @@ async fn a_flood_costs_no_memory_and_nobody_their_answer() {
     let (flooded, elapsed) = tokio::task::spawn_blocking(move || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(address).unwrap();
-        let (mut dice, start) = (Dice::new(SEED), Instant::now());
-        let flooded = (0..count).filter(|_| socket.send(&nuisance(&mut dice)).is_ok()).count() as u64;
+        let (mut rng, start) = (Rng::new(SEED), Instant::now());
+        let flooded = (0..count).filter(|_| socket.send(&nuisance(&mut rng)).is_ok()).count() as u64;
         (flooded, start.elapsed())
     })
     .await

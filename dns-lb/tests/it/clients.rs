@@ -138,8 +138,8 @@ fn sticky_answers_stay_and_follow_aliases() {
 fn two_picks_are_two_addresses() {
     let snapshot = snapshot(false);
     let sent = query("some.fed.example.test.", RecordType::A).to_vec().unwrap();
-    for dice in 0..100 {
-        let (octets, _) = reply(&sent, &context(&snapshot, Transport::Udp, dns_lb::zone::step(dice)));
+    for random in 0..100 {
+        let (octets, _) = reply(&sent, &context(&snapshot, Transport::Udp, dns_lb::zone::step(random)));
         let mut addresses = last_octets(&octets);
         addresses.dedup();
         assert_eq!(addresses.len(), 2);

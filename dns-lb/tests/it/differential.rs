@@ -3,7 +3,7 @@
 use dns_lb::answer::{Outcome, Scratch, cold, hot};
 use dns_lb::compile::Snapshot;
 use dns_lb::metrics::{Counters, Transport};
-use dns_lb::udp::Dice;
+use dns_lb::udp::Rng;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 use proptest::prelude::*;
@@ -67,8 +67,8 @@ fn same(hot: &[u8], cold: &[u8]) -> Result<(), String> {
     if text(&left) == text(&right) { Ok(()) } else { Err(format!("hot {left:#?}\ncold {right:#?}")) }
 }
 
-fn check(snapshot: &Snapshot, message: &[u8], transport: Transport, dice: u64) -> Result<bool, String> {
-    let context = context(snapshot, transport, dice);
+fn check(snapshot: &Snapshot, message: &[u8], transport: Transport, random: u64) -> Result<bool, String> {
+    let context = context(snapshot, transport, random);
     let mut buffer = vec![0; if transport == Transport::Udp { 1232 } else { 65535 }];
     buffer[..message.len()].copy_from_slice(message);
     let counters = Counters::new(transport);
@@ -90,7 +90,7 @@ fn check(snapshot: &Snapshot, message: &[u8], transport: Transport, dice: u64) -
 #[test]
 fn every_hot_answer_is_the_cold_answer() {
     let snapshots = [snapshot(false), snapshot(true)];
-    let mut dice = Dice::new(2026);
+    let mut rng = Rng::new(2026);
     for name in NAMES {
         for &kind in KINDS {
             for payload in [None, Some(512), Some(4096)] {
@@ -102,7 +102,7 @@ fn every_hot_answer_is_the_cold_answer() {
                                 Some(payload) => with_edns(plain, payload),
                                 None => plain,
                             };
-                            let outcome = check(snapshot, &sent.to_vec().unwrap(), transport, dice.roll());
+                            let outcome = check(snapshot, &sent.to_vec().unwrap(), transport, rng.next_u64());
                             assert_eq!(
                                 outcome,
                                 Ok(true),
@@ -159,8 +159,8 @@ fn mutate(mut message: Vec<u8>, mutations: &[Mutation]) -> Vec<u8> {
 }
 
 /// An option's code and data: those that are read, well formed or nearly so, and one that is not.
-fn option(dice: &mut Dice) -> (u16, Vec<u8>) {
-    let mut octets = |count: u64| (0..count).map(|_| dice.roll() as u8).collect::<Vec<u8>>();
+fn option(rng: &mut Rng) -> (u16, Vec<u8>) {
+    let mut octets = |count: u64| (0..count).map(|_| rng.next_u64() as u8).collect::<Vec<u8>>();
     let [kind, one, two] = octets(3)[..] else { return (0, Vec::new()) };
     match kind % 8 {
         0 => (3, octets(u64::from(one % 2))),
@@ -189,19 +189,19 @@ fn option(dice: &mut Dice) -> (u16, Vec<u8>) {
 }
 
 /// A query like those that come, but for what chance does to it.
-pub fn sent(dice: &mut Dice) -> Vec<u8> {
-    let below = |dice: &mut Dice, count: usize| (dice.roll() % count as u64) as usize;
-    let (name, kind) = (NAMES[below(dice, NAMES.len())], KINDS[below(dice, KINDS.len())]);
+pub fn sent(rng: &mut Rng) -> Vec<u8> {
+    let below = |rng: &mut Rng, count: usize| (rng.next_u64() % count as u64) as usize;
+    let (name, kind) = (NAMES[below(rng, NAMES.len())], KINDS[below(rng, KINDS.len())]);
     let mut message = query(name, RecordType::from(kind)).to_vec().unwrap();
-    if !dice.roll().is_multiple_of(4) {
-        let options: Vec<u8> = (0..below(dice, 4))
+    if !rng.next_u64().is_multiple_of(4) {
+        let options: Vec<u8> = (0..below(rng, 4))
             .flat_map(|_| {
-                let (code, data) = option(dice);
+                let (code, data) = option(rng);
                 [&code.to_be_bytes(), &(data.len() as u16).to_be_bytes(), &data[..]].concat()
             })
             .collect();
-        let [size, flags] = [dice.roll() as u16, (dice.roll() as u16) & 0xc000];
-        let version = u8::from(dice.roll().is_multiple_of(30));
+        let [size, flags] = [rng.next_u64() as u16, (rng.next_u64() as u16) & 0xc000];
+        let version = u8::from(rng.next_u64().is_multiple_of(30));
         message[11] = 1;
         message.extend_from_slice(&[0, 0, 41]);
         message.extend_from_slice(&size.to_be_bytes());
@@ -210,16 +210,16 @@ pub fn sent(dice: &mut Dice) -> Vec<u8> {
         message.extend_from_slice(&(options.len() as u16).to_be_bytes());
         message.extend_from_slice(&options);
     }
-    for _ in 0..(dice.roll() % 8).saturating_sub(4) {
-        damaged(&mut message, dice);
+    for _ in 0..(rng.next_u64() % 8).saturating_sub(4) {
+        damaged(&mut message, rng);
     }
     message
 }
 
 /// Cuts the message, or puts an octet into it, or in place of another.
-pub fn damaged(message: &mut Vec<u8>, dice: &mut Dice) {
-    let (at, octet) = ((dice.roll() % message.len().max(1) as u64) as usize, dice.roll() as u8);
-    match dice.roll() % 4 {
+pub fn damaged(message: &mut Vec<u8>, rng: &mut Rng) {
+    let (at, octet) = ((rng.next_u64() % message.len().max(1) as u64) as usize, rng.next_u64() as u8);
+    match rng.next_u64() % 4 {
         0 => message.truncate(at),
         1 => message.insert(at.min(message.len()), octet),
         _ => {
@@ -256,12 +256,12 @@ fn queries_with_options_are_read_alike() {
     let (seed, seconds) = (number("DNS_FUZZ_SEED", 2026), number("DNS_FUZZ_SECONDS", 5));
     let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
     let snapshots = [snapshot(false), snapshot(true)];
-    let (mut dice, mut hot, mut count) = (Dice::new(seed), 0_u64, 0_u64);
+    let (mut rng, mut hot, mut count) = (Rng::new(seed), 0_u64, 0_u64);
     while std::time::Instant::now() < end {
-        let message = sent(&mut dice);
-        let transport = if dice.roll() % 8 == 0 { Transport::Tcp } else { Transport::Udp };
-        let snapshot = &snapshots[(dice.roll() % 2) as usize];
-        match check(snapshot, &message, transport, dice.roll()) {
+        let message = sent(&mut rng);
+        let transport = if rng.next_u64() % 8 == 0 { Transport::Tcp } else { Transport::Udp };
+        let snapshot = &snapshots[(rng.next_u64() % 2) as usize];
+        match check(snapshot, &message, transport, rng.next_u64()) {
             Ok(answered) => hot += u64::from(answered),
             Err(error) => panic!("seed {seed}, query {count}: {message:02x?}: {error}"),
         }
@@ -280,20 +280,20 @@ proptest! {
         kind in prop::sample::select(KINDS),
         payload in prop::option::of(any::<u16>()),
         mutations in mutations(),
-        dice in any::<u64>(),
+        random in any::<u64>(),
     ) {
         thread_local!(static SNAPSHOT: Snapshot = snapshot(false));
         let plain = query(name, RecordType::from(kind));
         let sent = match payload { Some(payload) => with_edns(plain, payload), None => plain }.to_vec().unwrap();
         let sent = mutate(sent, &mutations);
-        let outcome = SNAPSHOT.with(|snapshot| check(snapshot, &sent, Transport::Udp, dice));
+        let outcome = SNAPSHOT.with(|snapshot| check(snapshot, &sent, Transport::Udp, random));
         prop_assert!(outcome.is_ok(), "{sent:02x?}: {}", outcome.unwrap_err());
     }
 
     #[test]
-    fn random_octets_are_read_alike(sent in prop::collection::vec(any::<u8>(), 0..100), dice in any::<u64>()) {
+    fn random_octets_are_read_alike(sent in prop::collection::vec(any::<u8>(), 0..100), random in any::<u64>()) {
         thread_local!(static SNAPSHOT: Snapshot = snapshot(true));
-        let outcome = SNAPSHOT.with(|snapshot| check(snapshot, &sent, Transport::Udp, dice));
+        let outcome = SNAPSHOT.with(|snapshot| check(snapshot, &sent, Transport::Udp, random));
         prop_assert!(outcome.is_ok(), "{sent:02x?}: {}", outcome.unwrap_err());
     }
 }

@@ -5,7 +5,7 @@ use dns_lb::compile::Snapshot;
 use dns_lb::dnssec::Signatures;
 use dns_lb::metrics::{Counters, Transport};
 use dns_lb::transfer::{Keys, Session};
-use dns_lb::udp::Dice;
+use dns_lb::udp::Rng;
 use dns_lb::wire::Name;
 
 use crate::differential::{damaged, number, sent};
@@ -19,13 +19,13 @@ fn check(
     keys: &Keys,
     message: &[u8],
     transport: Transport,
-    dice: u64,
+    random: u64,
 ) -> Result<bool, String> {
     let limit = if transport == Transport::Udp { 1232 } else { 65535 };
     let mut buffer = vec![0; limit];
     let Some(place) = buffer.get_mut(..message.len()) else { return Ok(false) };
     place.copy_from_slice(message);
-    let context = Context { keys: Some(keys), now: NOW, ..context(snapshot, transport, dice) };
+    let context = Context { keys: Some(keys), now: NOW, ..context(snapshot, transport, random) };
     let counters = Counters::new(transport);
     let Some(reply) = answer(&mut buffer, message.len(), &mut Scratch::default(), &context, &counters) else {
         return Ok(false);
@@ -54,17 +54,17 @@ fn no_octets_bring_an_answer_that_is_none() {
     let snapshot = compiled(&signed(7, vec![key(1)]), &mut Signatures::default(), NOW);
     let keys = Keys::parse(KEYS).unwrap();
     let own = keys.get(&Name::parse("transfer.").unwrap()).unwrap();
-    let (mut dice, mut answered, mut count) = (Dice::new(seed), 0_u64, 0_u64);
+    let (mut rng, mut answered, mut count) = (Rng::new(seed), 0_u64, 0_u64);
     while std::time::Instant::now() < end {
-        let mut message = sent(&mut dice);
-        if message.len() > 12 && dice.roll().is_multiple_of(3) {
+        let mut message = sent(&mut rng);
+        if message.len() > 12 && rng.next_u64().is_multiple_of(3) {
             Session::request(own.clone()).sign(&mut message, u64::from(NOW));
-            if dice.roll().is_multiple_of(2) {
-                damaged(&mut message, &mut dice);
+            if rng.next_u64().is_multiple_of(2) {
+                damaged(&mut message, &mut rng);
             }
         }
-        let transport = Transport::ALL[(dice.roll() % 5) as usize];
-        match check(&snapshot, &keys, &message, transport, dice.roll()) {
+        let transport = Transport::ALL[(rng.next_u64() % 5) as usize];
+        match check(&snapshot, &keys, &message, transport, rng.next_u64()) {
             Ok(one) => answered += u64::from(one),
             Err(error) => panic!("seed {seed}, message {count} by {transport:?}: {message:02x?}: {error}"),
         }

@@ -7,7 +7,7 @@ use dns_lb::client::ClientMap;
 use dns_lb::compile::Snapshot;
 use dns_lb::dnssec::Signatures;
 use dns_lb::metrics::{ClusterSlots, Transport};
-use dns_lb::udp::Dice;
+use dns_lb::udp::Rng;
 use dns_lb::zone::Zones;
 use hickory_proto::rr::RecordType;
 use proto::v1;
@@ -25,7 +25,7 @@ const SUBNETS: &[Option<[u8; 4]>] = &[None, Some([198, 51, 100, 9]), Some([10, 9
 
 /// Zones that change by chance, always valid.
 struct World {
-    dice: Dice,
+    rng: Rng,
     origins: Vec<&'static str>,
     names: BTreeMap<String, Vec<v1::RecordSet>>,
     keys: Vec<v1::DnsKey>,
@@ -41,7 +41,7 @@ impl World {
         let keys = if signed { vec![key(1)] } else { Vec::new() };
         let origins = vec!["fed.example.test.", "other.test."];
         Self {
-            dice: Dice::new(seed),
+            rng: Rng::new(seed),
             origins,
             names: BTreeMap::new(),
             keys,
@@ -53,7 +53,7 @@ impl World {
     }
 
     fn below(&mut self, count: usize) -> usize {
-        (self.dice.roll() % count as u64) as usize
+        (self.rng.next_u64() % count as u64) as usize
     }
 
     fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
@@ -238,9 +238,10 @@ fn check(seed: u64, signed: bool, steps: usize, queries: usize) {
         assert_eq!(kept.table.len(), anew.table.len(), "seed {seed} step {step}: names");
         assert_eq!(kept.renewal(), anew.renewal(), "seed {seed} step {step}: renewal");
         for _ in 0..queries {
-            let (sent, dice) = (world.query(), world.dice.roll());
+            let (sent, random) = (world.query(), world.rng.next_u64());
             let transport = world.one_of(&[Transport::Udp, Transport::Tcp]);
-            let (answer, expected) = (ask(&kept, &sent, transport, dice), ask(&anew, &sent, transport, dice));
+            let (answer, expected) =
+                (ask(&kept, &sent, transport, random), ask(&anew, &sent, transport, random));
             assert_eq!(
                 answer,
                 expected,

@@ -106,9 +106,9 @@ fn weights_decide_how_often_a_choice_is_answered() {
     let (snapshot, sent) =
         (snapshot(false), query("web.default.fed.example.test.", RecordType::A).to_vec().unwrap());
     let (mut taiwan, mut tokyo) = (0, 0);
-    let mut dice = dns_lb::udp::Dice::new(99);
+    let mut rng = dns_lb::udp::Rng::new(99);
     for _ in 0..8000 {
-        let reply = ask(&snapshot, &sent, Transport::Udp, dice.roll()).unwrap();
+        let reply = ask(&snapshot, &sent, Transport::Udp, rng.next_u64()).unwrap();
         match Message::from_vec(&reply).unwrap().answers.len() {
             2 => taiwan += 1,
             1 => tokyo += 1,
@@ -121,11 +121,11 @@ fn weights_decide_how_often_a_choice_is_answered() {
 #[test]
 fn all_choices_are_rotated_and_none_repeated() {
     let (snapshot, sent) = (snapshot(false), query("all.fed.example.test.", RecordType::A).to_vec().unwrap());
-    let mut dice = dns_lb::udp::Dice::new(1);
+    let mut rng = dns_lb::udp::Rng::new(1);
     let firsts: std::collections::BTreeSet<String> = (0..100)
         .map(|_| {
             let reply =
-                Message::from_vec(&ask(&snapshot, &sent, Transport::Udp, dice.roll()).unwrap()).unwrap();
+                Message::from_vec(&ask(&snapshot, &sent, Transport::Udp, rng.next_u64()).unwrap()).unwrap();
             assert_eq!(reply.answers.len(), 3);
             reply.answers[0].data.to_string()
         })

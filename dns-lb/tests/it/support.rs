@@ -211,7 +211,7 @@ pub fn shown(message: &[u8]) -> Vec<u8> {
 }
 
 /// Asked by 192.0.2.7.
-pub fn context(snapshot: &Snapshot, transport: Transport, dice: u64) -> Context<'_> {
+pub fn context(snapshot: &Snapshot, transport: Transport, random: u64) -> Context<'_> {
     let source = IpAddr::from([192, 0, 2, 7]);
     let cookies = CookiePolicy::Answer;
     Context {
@@ -221,19 +221,19 @@ pub fn context(snapshot: &Snapshot, transport: Transport, dice: u64) -> Context<
         source,
         now: 1_559_731_985,
         cookies,
-        dice,
+        random,
         keys: None,
     }
 }
 
 /// Answers as a socket does.
-pub fn ask(snapshot: &Snapshot, query: &[u8], transport: Transport, dice: u64) -> Option<Vec<u8>> {
+pub fn ask(snapshot: &Snapshot, query: &[u8], transport: Transport, random: u64) -> Option<Vec<u8>> {
     let mut buffer = vec![0; if transport == Transport::Udp { 1232 } else { 65535 }];
     if query.len() > buffer.len() {
         return None;
     }
     buffer[..query.len()].copy_from_slice(query);
-    let context = context(snapshot, transport, dice);
+    let context = context(snapshot, transport, random);
     let counters = Counters::new(transport);
     let length = answer(&mut buffer, query.len(), &mut Scratch::default(), &context, &counters)?.length;
     Some(buffer[..length].to_vec())

@@ -8,7 +8,7 @@ use crate::wire::Type;
 
 /// Records in [`super::Node::records`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct RecordsRef {
     /// Among the node's octets.
     pub(super) at: u32,
     /// Of the short form: where among its shape's octets what is not its own is; else [`LONG`].
@@ -18,22 +18,22 @@ pub struct Place {
 /// In place of where the rest is: there is no more.
 pub(super) const LONG: u32 = u32::MAX;
 
-impl Place {
+impl RecordsRef {
     /// No records.
     pub const NONE: Self = Self { at: u32::MAX, common: LONG };
 }
 
 /// A node's octets under construction.
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
+pub(super) struct RecordArena {
     octets: Vec<u8>,
-    known: HashMap<Vec<u8>, Place>,
+    known: HashMap<Vec<u8>, RecordsRef>,
     commons: Vec<u8>,
     known_commons: HashMap<Vec<u8>, u32>,
 }
 
 /// What comes of it.
-pub(super) struct Shelved {
+pub(super) struct StoredRecords {
     /// The node's: its records, and behind them the names of its signatures.
     pub(super) octets: Box<[u8]>,
     /// Where those begin.
@@ -41,15 +41,15 @@ pub(super) struct Shelved {
     /// Its shape's.
     pub(super) commons: Box<[u8]>,
     /// Where its signatures are, in the order of their names, but for those of its own proof, which are last.
-    pub(super) marks: Box<[Place]>,
+    pub(super) marks: Box<[RecordsRef]>,
 }
 
-impl Shelf {
+impl RecordArena {
     /// Puts records there, if they are not there yet. The regions of a name have most of their choices in common.
-    pub(super) fn put(&mut self, records: &Encoder) -> Place {
+    pub(super) fn put(&mut self, records: &Encoder) -> RecordsRef {
         let packed = records.pack();
         if packed.is_empty() {
-            return Place::NONE;
+            return RecordsRef::NONE;
         }
         if let Some(place) = self.known.get(&packed) {
             return *place;
@@ -70,16 +70,16 @@ impl Shelf {
                 LONG
             }
         };
-        let place = Place { at, common };
+        let place = RecordsRef { at, common };
         self.known.insert(packed, place);
         place
     }
 
     /// Ends it: with the names of `made`, the signatures that are there. Those at `proof` are told last.
-    pub(super) fn finish(mut self, made: Vec<Made>, proof: Option<Place>) -> Shelved {
+    pub(super) fn finish(mut self, made: Vec<Made>, proof: Option<RecordsRef>) -> StoredRecords {
         let mut names: HashMap<[u8; SIGNATURE], Digest> =
             made.into_iter().map(|made| (made.signature, made.name)).collect();
-        let mut known: Vec<(Vec<u8>, Place)> = self.known.into_iter().collect();
+        let mut known: Vec<(Vec<u8>, RecordsRef)> = self.known.into_iter().collect();
         // In an order that does not depend on the process.
         known.sort_unstable_by_key(|(_, place)| (proof == Some(*place), place.at));
         let (digests, mut marks) = (self.octets.len() as u32, Vec::new());
@@ -94,7 +94,12 @@ impl Shelf {
                 marks.push(place);
             }
         }
-        Shelved { octets: self.octets.into(), digests, commons: self.commons.into(), marks: marks.into() }
+        StoredRecords {
+            octets: self.octets.into(),
+            digests,
+            commons: self.commons.into(),
+            marks: marks.into(),
+        }
     }
 }
 
@@ -168,10 +173,10 @@ pub(super) fn signatures(
     octets: &[u8],
     commons: &[u8],
     digests: &[u8],
-    places: impl Iterator<Item = Place>,
+    places: impl Iterator<Item = RecordsRef>,
 ) -> impl Iterator<Item = Made> {
     let names = digests.as_chunks().0;
-    let read = move |place: Place| {
+    let read = move |place: RecordsRef| {
         let own = octets.get(place.at as usize..).unwrap_or_default();
         if place.common == LONG {
             return signatures_of(own);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::node::Workshop;
+use super::node::Compiler;
 use super::{Node, Table};
 use crate::dnssec::Signatures;
 use crate::wire::Name;
@@ -14,17 +14,17 @@ use crate::zone::Zone;
 /// Names that a thread takes at a time: some milliseconds of signing, many times what it costs to start a thread.
 const BATCH: usize = 64;
 /// Threads at most, whatever the machine has.
-const CREW_MAX: usize = 32;
+const THREADS_MAX: usize = 32;
 
 /// How many threads may work.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Crew(usize);
+pub(super) struct Threads(usize);
 
-impl Crew {
+impl Threads {
     /// Every core where nothing is served yet, and else all but one: answers go on.
     pub(super) fn new(serving: bool) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self((cores - usize::from(serving)).clamp(1, CREW_MAX))
+        Self((cores - usize::from(serving)).clamp(1, THREADS_MAX))
     }
 
     /// The nodes of `names` in `zone`, which has the index `index`; `table` has those that there were. The same, and in the same order, as
@@ -35,22 +35,22 @@ impl Crew {
         index: u32,
         names: &[&Name],
         table: &Table,
-        workshop: &mut Workshop<'_>,
+        compiler: &mut Compiler<'_>,
     ) -> Vec<Option<Arc<Node>>> {
-        let make = |name: &Name, workshop: &mut Workshop<'_>| {
+        let make = |name: &Name, compiler: &mut Compiler<'_>| {
             let old = table.node(name).map(|node| &**node);
-            Node::new(zone, index, name, old, workshop).map(Arc::new)
+            Node::new(zone, index, name, old, compiler).map(Arc::new)
         };
         let batches: Vec<&[&Name]> = names.chunks(BATCH).collect();
         if zone.signing.is_none() || batches.len() < 2 || self.0 < 2 {
-            return names.iter().map(|name| make(name, workshop)).collect();
+            return names.iter().map(|name| make(name, compiler)).collect();
         }
         let next = AtomicUsize::new(0);
-        let (clusters, regions, now) = (workshop.clusters, workshop.regions, workshop.signatures.now());
+        let (clusters, regions, now) = (compiler.clusters, compiler.regions, compiler.signatures.now());
         let work = || {
             let mut signatures = Signatures::default();
             signatures.begin(now);
-            let mut own = Workshop::new(clusters, &mut signatures, regions);
+            let mut own = Compiler::new(clusters, &mut signatures, regions);
             let mut made = Vec::new();
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
@@ -78,10 +78,10 @@ impl Crew {
         for (at, batch) in batches.iter().enumerate() {
             match made.next_if(|(of, _)| *of == at) {
                 Some((_, batch)) => nodes.extend(batch),
-                None => nodes.extend(batch.iter().map(|name| make(name, workshop))),
+                None => nodes.extend(batch.iter().map(|name| make(name, compiler))),
             }
         }
-        workshop.signatures.count(count);
+        compiler.signatures.count(count);
         nodes
     }
 }

@@ -10,10 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 
 use crate::metrics::{ClusterSlot, Transport};
-use crate::udp::Dice;
+use crate::udp::Rng;
 use crate::wire::UDP_MAX;
 
-/// Entries of a lane: with the octets of the longest datagrams 1.3 MiB, and 2 ms at 250,000 a second. Who wants to know more of such a flood
+/// Entries of a queue: with the octets of the longest datagrams 1.3 MiB, and 2 ms at 250,000 a second. Who wants to know more of such a flood
 /// than that samples it. What longer messages need is let go when they are written.
 pub(super) const ENTRIES: usize = 512;
 /// The writer is woken when so many entries may wait.
@@ -21,7 +21,7 @@ const WAKE: u32 = 64;
 
 /// What became of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Outcome {
     /// It was sent.
     Sent,
     /// It was cut by the limit on answers.
@@ -46,7 +46,7 @@ pub struct Entry {
     pub(super) answer: Vec<u8>,
     /// The last one that the answer names.
     pub(super) cluster: Option<ClusterSlot>,
-    pub(super) fate: Fate,
+    pub(super) outcome: Outcome,
     pub(super) log: bool,
     pub(super) dnstap: bool,
 }
@@ -63,7 +63,7 @@ impl Entry {
             query: Vec::with_capacity(room),
             answer: Vec::with_capacity(room),
             cluster: None,
-            fate: Fate::None,
+            outcome: Outcome::None,
             log: false,
             dnstap: false,
         }
@@ -98,7 +98,7 @@ pub struct Counts {
 
 /// Counts of both outputs.
 #[derive(Debug, Default)]
-pub(super) struct Both {
+pub(super) struct OutputCounts {
     pub(super) log: Counts,
     pub(super) dnstap: Counts,
 }
@@ -109,17 +109,17 @@ pub struct Tap {
     transport: Transport,
     server: Option<SocketAddr>,
     sampling: Sampling,
-    dice: Dice,
+    rng: Rng,
     free: Receiver<Box<Entry>>,
     full: SyncSender<Box<Entry>>,
-    counts: Arc<Both>,
+    counts: Arc<OutputCounts>,
     writer: Thread,
     sent: u32,
 }
 
 /// The writer's side.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct Queue {
     pub(super) full: Receiver<Box<Entry>>,
     pub(super) free: SyncSender<Box<Entry>>,
 }
@@ -128,23 +128,23 @@ pub(super) struct Lane {
 #[derive(Debug)]
 pub struct Taps {
     pub(super) sampling: Sampling,
-    pub(super) counts: Arc<Both>,
-    pub(super) lanes: Arc<Mutex<Vec<Lane>>>,
+    pub(super) counts: Arc<OutputCounts>,
+    pub(super) queues: Arc<Mutex<Vec<Queue>>>,
     pub(super) writer: Thread,
 }
 
 impl Taps {
     /// One more, for queries that come to `server` by `transport`.
-    pub fn tap(&self, transport: Transport, server: Option<SocketAddr>, dice: Dice) -> Tap {
+    pub fn tap(&self, transport: Transport, server: Option<SocketAddr>, rng: Rng) -> Tap {
         let (full, taken) = sync_channel(ENTRIES);
         let (back, free) = sync_channel(ENTRIES);
         for _ in 0..ENTRIES {
             // There is room for all of them.
             let _ = back.try_send(Box::new(Entry::empty(transport)));
         }
-        self.lanes.lock().push(Lane { full: taken, free: back });
+        self.queues.lock().push(Queue { full: taken, free: back });
         let (sampling, counts, writer) = (self.sampling, self.counts.clone(), self.writer.clone());
-        Tap { transport, server, sampling, dice, free, full, counts, writer, sent: 0 }
+        Tap { transport, server, sampling, rng, free, full, counts, writer, sent: 0 }
     }
 }
 
@@ -173,10 +173,16 @@ impl Tap {
 
     /// Takes down the answer, and hands both on.
     #[inline]
-    pub fn answer(&mut self, mut entry: Box<Entry>, octets: &[u8], cluster: Option<ClusterSlot>, fate: Fate) {
+    pub fn answer(
+        &mut self,
+        mut entry: Box<Entry>,
+        octets: &[u8],
+        cluster: Option<ClusterSlot>,
+        outcome: Outcome,
+    ) {
         entry.answered = nanoseconds();
         entry.answer.extend_from_slice(octets);
-        (entry.cluster, entry.fate) = (cluster, fate);
+        (entry.cluster, entry.outcome) = (cluster, outcome);
         let (log, dnstap) = (entry.log, entry.dnstap);
         // There are no more entries than there is room: it fails only when the writer is gone.
         if self.full.try_send(entry).is_err() {
@@ -194,7 +200,7 @@ impl Tap {
         match every {
             0 => false,
             1 => true,
-            every => self.dice.roll().is_multiple_of(u64::from(every)),
+            every => self.rng.next_u64().is_multiple_of(u64::from(every)),
         }
     }
 

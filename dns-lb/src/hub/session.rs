@@ -1,4 +1,4 @@
-//! The conversation with the hub on one stream: what is sent, and how updates are handled.
+//! The session with the hub on one stream: what is sent, and how updates are handled.
 
 use std::net::SocketAddr;
 
@@ -6,21 +6,21 @@ use federation_prober::Probing;
 use hub_protocol::zones::Pieces;
 use proto::v1;
 
-use super::votes::Told;
+use super::votes::SentVotes;
 use crate::state::{Applied, State};
 
-/// One stream's talk, whatever carries it.
-pub struct Talk {
+/// The session on one stream, whatever carries it.
+pub struct Session {
     state: State,
     probing: Probing,
     hello: v1::DnsHello,
     // Everything was asked for, and has not come yet.
     asked: bool,
     pieces: Pieces,
-    told: Told,
+    sent: SentVotes,
 }
 
-impl Talk {
+impl Session {
     /// The stream is up. `listen` is where the server answers, `meet` where agents may meet.
     pub fn new(
         state: State,
@@ -39,7 +39,7 @@ impl Talk {
             meet: meet.iter().map(ToString::to_string).collect(),
             pieces: true,
         };
-        Self { state, probing, hello, asked: false, pieces: Pieces::default(), told: Told::default() }
+        Self { state, probing, hello, asked: false, pieces: Pieces::default(), sent: SentVotes::default() }
     }
 
     /// What is said first.
@@ -47,8 +47,8 @@ impl Talk {
         say(v1::dns_message::Message::Hello(self.hello.clone()))
     }
 
-    /// Takes an update, or a piece of one, in; the answer, if there is one.
-    pub async fn heard(&mut self, message: v1::ZoneUpdate) -> Option<v1::DnsMessage> {
+    /// Handles an update, or a piece of one; the answer, if there is one.
+    pub async fn receive(&mut self, message: v1::ZoneUpdate) -> Option<v1::DnsMessage> {
         let update = self.pieces.take(message).unwrap_or_else(|error| {
             tracing::error!(%error, "an update of the hub cannot be read: the zones served stay as they are");
             None
@@ -70,14 +70,14 @@ impl Talk {
         }
     }
 
-    /// What turned since it was told, or failed first.
-    pub fn turned(&mut self) -> Vec<v1::DnsMessage> {
-        votes(self.told.turned(self.probing.votes()))
+    /// Votes that changed since they were sent, or failed first.
+    pub fn changed_votes(&mut self) -> Vec<v1::DnsMessage> {
+        votes(self.sent.changed(self.probing.votes()))
     }
 
-    /// Everything that is seen.
-    pub fn all(&mut self) -> Vec<v1::DnsMessage> {
-        votes(self.told.all(self.probing.votes()))
+    /// All votes.
+    pub fn all_votes(&mut self) -> Vec<v1::DnsMessage> {
+        votes(self.sent.all(self.probing.votes()))
     }
 }
 

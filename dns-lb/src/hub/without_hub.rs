@@ -20,18 +20,18 @@ const BACK: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_millis(250);
 
 /// Withdraws and gives back, until `shutdown`.
-pub(crate) async fn alone(state: State, probing: Probing, shutdown: Shutdown) {
+pub(crate) async fn without_hub(state: State, probing: Probing, shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = shutdown.wait() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        look(&state, &probing);
+        review_withdrawals(&state, &probing);
     }
 }
 
 /// Withdraws and gives back what is to be now.
-pub fn look(state: &State, probing: &Probing) {
+pub fn review_withdrawals(state: &State, probing: &Probing) {
     let before = state.down();
     let (connected, since) = state.hub();
     let now = decide(&before, connected, since, || seen(probing));
