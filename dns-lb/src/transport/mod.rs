@@ -6,6 +6,7 @@
 mod certificate;
 mod encrypted;
 mod freshness;
+mod handler;
 mod https;
 mod limiter;
 mod listen;
@@ -16,8 +17,9 @@ mod stream;
 pub use certificate::{Certificate, CertificateError};
 pub use encrypted::{Encrypted, EncryptedAddresses, EncryptedError, EncryptedOptions};
 pub use freshness::freshness;
+pub use handler::Handler;
 pub use https::{https, of_parameters};
 pub use limiter::{ConnectionLimiter, ConnectionPermit, Limits};
 pub use listen::{adopt, bind, listen};
 pub use responder::Responder;
-pub use stream::{Handler, serve};
+pub use stream::serve;

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::stream::Response;
+use super::handler::Response;
 use super::{Certificate, ConnectionPermit, Handler, Limits};
 use crate::answer::has_keepalive;
 
@@ -176,9 +176,10 @@ impl Query<'_> {
         if query.first_chunk() != Some(&[0, 0]) || has_keepalive(&query) {
             return Err(PROTOCOL_ERROR);
         }
-        match self.handler.respond(&query, self.connection.remote_address()) {
+        let mut answer = Vec::new();
+        match self.handler.respond(&query, self.connection.remote_address(), &mut answer) {
             None => return Err(PROTOCOL_ERROR),
-            Some(Response::Answer(answer)) => {
+            Some(Response::Message) => {
                 if !self.write(&mut send, &answer).await {
                     return Ok(());
                 }

@@ -37,29 +37,16 @@ pub struct Responder {
 thread_local! {
     // Answers are made in place, in a buffer that could hold the longest: one for each thread, so that a connection holds only the
     // octets that it is to send.
-    static ROOM: RefCell<(Vec<u8>, Scratch)> = RefCell::new((vec![0; MESSAGE_MAX], Scratch::default()));
+    static BUFFER: RefCell<(Vec<u8>, Scratch)> = RefCell::new((vec![0; MESSAGE_MAX], Scratch::default()));
 }
 
 impl Responder {
-    /// The answer to `query` by itself. None: it deserves none.
+    /// Appends the answer to `query` to `output`. False: it deserves none.
     #[must_use]
-    pub fn message(&self, query: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
-        self.make(query, client, <[u8]>::to_vec)
-    }
-
-    /// Appends the answer to `query`, its length in two octets before it (RFC 1035 section 4.2.2), to `out`. False: it deserves none.
-    #[must_use]
-    pub fn answer(&self, query: &[u8], client: SocketAddr, out: &mut Vec<u8>) -> bool {
-        let taken = self.make(query, client, |octets| {
-            out.extend_from_slice(&(octets.len() as u16).to_be_bytes());
-            out.extend_from_slice(octets);
-        });
-        taken.is_some()
-    }
-
-    fn make<T>(&self, query: &[u8], client: SocketAddr, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        ROOM.with_borrow_mut(|(room, scratch)| {
-            room.get_mut(..query.len())?.copy_from_slice(query);
+    pub fn answer(&self, query: &[u8], client: SocketAddr, output: &mut Vec<u8>) -> bool {
+        BUFFER.with_borrow_mut(|(buffer, scratch)| {
+            let Some(start) = buffer.get_mut(..query.len()) else { return false };
+            start.copy_from_slice(query);
             // A new snapshot is seen by the next query: nothing is kept over an await.
             let snapshot = self.published.snapshot();
             let entry = self.tap.as_ref().and_then(|tap| tap.lock().query(query, client));
@@ -73,14 +60,16 @@ impl Responder {
                 random: step(self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed)),
                 keys: None,
             };
-            let reply = answer(room, query.len(), scratch, &context, &self.counters);
-            let octets = reply.as_ref().and_then(|reply| room.get(..reply.length));
+            let reply = answer(buffer, query.len(), scratch, &context, &self.counters);
+            let octets = reply.as_ref().and_then(|reply| buffer.get(..reply.length));
             if let (Some(tap), Some(entry)) = (&self.tap, entry) {
                 let outcome = if octets.is_some() { Outcome::Sent } else { Outcome::None };
                 let cluster = reply.as_ref().and_then(|reply| reply.cluster);
                 tap.lock().answer(entry, octets.unwrap_or_default(), cluster, outcome);
             }
-            octets.map(take)
+            let Some(octets) = octets else { return false };
+            output.extend_from_slice(octets);
+            true
         })
     }
 }

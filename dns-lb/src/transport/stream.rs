@@ -3,16 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use federation_runtime::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{ConnectionLimiter, Responder};
-use crate::transfer::{Special, Transfer, Transfers};
-use crate::udp::Clock;
+use super::handler::{Handler, Response};
+use crate::transfer::{Transfer, Transfers};
 
 /// Queries on one connection; a client with more opens another, so that connections move between servers.
 const QUERIES_MAX: u32 = 100_000;
@@ -22,64 +20,12 @@ const READ: usize = 4096;
 const TOGETHER: usize = 16 * 1024;
 /// Buffers up to this size are kept while a client is silent.
 const KEPT: usize = 512;
+/// Octets of a message's length before it (RFC 1035 section 4.2.2).
+const LENGTH: usize = 2;
 /// How long a client is listened to after the shutdown has begun: what it sent before is answered.
 const DRAIN: Duration = Duration::from_millis(300);
 /// The same where a successor answers already, so that nobody waits: a client that has just connected has time to ask.
 const DRAIN_SUCCEEDED: Duration = Duration::from_secs(3);
-
-/// What a connection is served with.
-#[derive(Clone, Debug)]
-pub struct Handler {
-    /// Answers queries.
-    pub responder: Arc<Responder>,
-    /// Limits of the transport.
-    pub limiter: Arc<ConnectionLimiter>,
-    /// Zone transfers, if they are enabled.
-    pub transfers: Option<Arc<Transfers>>,
-    /// Ends the connection.
-    pub shutdown: Shutdown,
-    /// Whether the shutdown is because a successor has taken over.
-    pub succeeded: Arc<AtomicBool>,
-}
-
-/// The response to a query.
-#[derive(Debug)]
-pub(super) enum Response {
-    /// One message.
-    Answer(Vec<u8>),
-    /// A zone, in messages from there.
-    Transfer(Transfer, Arc<Transfers>),
-}
-
-impl Handler {
-    /// The response to `query`; `None` if it gets none.
-    pub(super) fn respond(&self, query: &[u8], client: SocketAddr) -> Option<Response> {
-        let special = self
-            .transfers
-            .as_ref()
-            .and_then(|transfers| transfers.look(query, client.ip()).zip(Some(transfers)));
-        match special {
-            None => self.responder.message(query, client).map(Response::Answer),
-            Some((Special::Answer(octets), _)) => Some(Response::Answer(octets)),
-            Some((Special::Signed(query, mut session), _)) => {
-                let mut answer = self.responder.message(&query, client)?;
-                session.sign(&mut answer, seconds());
-                Some(Response::Answer(answer))
-            }
-            Some((Special::Transfer(transfer), transfers)) => {
-                Some(Response::Transfer(transfer, transfers.clone()))
-            }
-        }
-    }
-
-    /// The response to `query` where only one message is possible: transfers are refused (RFC 8484 section 5).
-    pub(super) fn answer(&self, query: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
-        match self.respond(query, client)? {
-            Response::Answer(answer) => Some(answer),
-            Response::Transfer(..) => self.responder.message(query, client),
-        }
-    }
-}
 
 /// Answers the queries that come by `io` until the client is done, silent for too long, or asks nothing that deserves an answer.
 ///
@@ -88,129 +34,156 @@ impl Handler {
 ///
 /// # Errors
 /// When the connection breaks, or the client takes too long for a message.
-pub async fn serve<S>(mut io: S, client: SocketAddr, handler: Handler) -> io::Result<()>
+pub async fn serve<S>(io: S, client: SocketAddr, handler: Handler) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Handler { responder, limiter, transfers, shutdown, succeeded } = handler;
-    let mut input: Vec<u8> = Vec::with_capacity(KEPT);
-    let mut out: Vec<u8> = Vec::new();
-    let mut queries = 0;
-    let mut ending: Option<Instant> = None;
-    loop {
-        let mut at = 0;
-        let mut over = false;
-        while let Some(query) = first(input.get(at..).unwrap_or_default()) {
-            at += 2 + query.len();
-            queries += 1;
-            // No answer to what is no query: here the client cannot be spoofed, and has no business to go on.
-            over = match transfers
-                .as_ref()
-                .and_then(|transfers| transfers.look(query, client.ip()).zip(Some(transfers)))
-            {
-                None => !responder.answer(query, client, &mut out),
-                Some((Special::Answer(answer), _)) => !frame(&answer, &mut out),
-                Some((Special::Signed(query, mut session), _)) => {
-                    let mut answer = Vec::new();
-                    let answered = responder.answer(&query, client, &mut answer);
-                    answer.drain(..2.min(answer.len()));
-                    session.sign(&mut answer, seconds());
-                    !answered || !frame(&answer, &mut out)
-                }
-                Some((Special::Transfer(transfer), transfers)) => {
-                    let messages = transfers.messages(transfer).await;
-                    for message in messages.into_iter().flatten() {
-                        if !frame(&message, &mut out) {
-                            return io.shutdown().await;
-                        }
-                        // Each in its time: a secondary that reads slowly is waited for, one that stops is not.
-                        send(&mut io, &mut out, &limiter).await?;
-                    }
-                    false
-                }
-            };
-            over |= queries == QUERIES_MAX;
-            if over {
-                break;
-            }
-            if out.len() >= TOGETHER {
-                send(&mut io, &mut out, &limiter).await?;
-            }
+    let (input, output) = (Vec::with_capacity(KEPT), Vec::new());
+    let mut connection = Connection { io, client, handler, input, output, queries: 0, ending: None };
+    while connection.receive().await? {
+        if !connection.answer().await? {
+            return connection.io.shutdown().await;
         }
-        input.drain(..at);
-        send(&mut io, &mut out, &limiter).await?;
-        if over {
-            return io.shutdown().await;
-        }
-        if input.is_empty() {
-            input.shrink_to(KEPT);
-        }
-        out.shrink_to(KEPT);
+    }
+    Ok(())
+}
+
+struct Connection<S> {
+    io: S,
+    client: SocketAddr,
+    handler: Handler,
+    // What came, and is not answered yet.
+    input: Vec<u8>,
+    // Answers that are not sent yet.
+    output: Vec<u8>,
+    queries: u32,
+    // When it ends at the latest, once the shutdown has begun.
+    ending: Option<Instant>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Waits for a message, or for the first octets of one. False: the client is done, or was silent for too long.
+    async fn receive(&mut self) -> io::Result<bool> {
         // One deadline for a whole message, so that an octet now and then does not keep a connection.
-        let unfinished = !input.is_empty();
-        let deadline =
-            Instant::now() + if unfinished { limiter.message_timeout() } else { limiter.idle_timeout() };
+        let unfinished = !self.input.is_empty();
+        let limiter = &self.handler.limiter;
+        let timeout = if unfinished { limiter.message_timeout() } else { limiter.idle_timeout() };
+        let deadline = Instant::now() + timeout;
         loop {
-            let wanted = announced(&input).unwrap_or(0).saturating_sub(input.len()).max(READ);
-            input.reserve_exact(wanted);
-            let deadline = ending.map_or(deadline, |ending| ending.min(deadline));
+            let wanted = announced(&self.input).unwrap_or(0).saturating_sub(self.input.len()).max(READ);
+            self.input.reserve_exact(wanted);
+            let deadline = self.ending.map_or(deadline, |ending| ending.min(deadline));
             let read = tokio::select! {
-                read = timeout_at(deadline, io.read_buf(&mut input)) => read,
-                () = shutdown.wait(), if ending.is_none() => {
-                    let drain = if succeeded.load(Relaxed) { DRAIN_SUCCEEDED } else { DRAIN };
-                    ending = Some(Instant::now() + drain);
+                read = timeout_at(deadline, self.io.read_buf(&mut self.input)) => read,
+                () = self.handler.shutdown.wait(), if self.ending.is_none() => {
+                    let succeeded = self.handler.succeeded.load(Relaxed);
+                    let drain = if succeeded { DRAIN_SUCCEEDED } else { DRAIN };
+                    self.ending = Some(Instant::now() + drain);
                     continue;
                 }
             };
             match read {
-                Ok(Ok(0)) => return Ok(()),
-                Ok(Ok(_)) if first(&input).is_some() => break,
+                Ok(Ok(0)) => return Ok(false),
+                Ok(Ok(_)) if first(&self.input).is_some() => return Ok(true),
                 // The first octets of a message: its own deadline begins.
-                Ok(Ok(_)) if !unfinished => break,
+                Ok(Ok(_)) if !unfinished => return Ok(true),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(error),
                 // Silence is how most clients end.
-                Err(_) if input.is_empty() => return io.shutdown().await,
+                Err(_) if self.input.is_empty() => {
+                    self.io.shutdown().await?;
+                    return Ok(false);
+                }
                 Err(late) => return Err(late.into()),
             }
         }
+    }
+
+    /// Answers the messages that are there in full. False: the client has no business to go on.
+    async fn answer(&mut self) -> io::Result<bool> {
+        let (mut at, mut goes_on) = (0, true);
+        while goes_on && let Some(query) = first(self.input.get(at..).unwrap_or_default()) {
+            at += LENGTH + query.len();
+            self.queries += 1;
+            let begin = self.output.len();
+            self.output.extend_from_slice(&[0; LENGTH]);
+            goes_on = match self.handler.respond(query, self.client, &mut self.output) {
+                Some(Response::Message) => frame(&mut self.output, begin),
+                Some(Response::Transfer(transfer, transfers)) => {
+                    self.output.truncate(begin);
+                    self.transfer(transfer, &transfers).await?
+                }
+                // No answer to what is no query: here the client cannot be spoofed.
+                None => {
+                    self.output.truncate(begin);
+                    false
+                }
+            };
+            goes_on &= self.queries < QUERIES_MAX;
+            if goes_on && self.output.len() >= TOGETHER {
+                self.send().await?;
+            }
+        }
+        self.input.drain(..at);
+        self.send().await?;
+        if self.input.is_empty() {
+            self.input.shrink_to(KEPT);
+        }
+        self.output.shrink_to(KEPT);
+        Ok(goes_on)
+    }
+
+    /// Sends a zone. False: a message is longer than any may be.
+    async fn transfer(&mut self, transfer: Transfer, transfers: &Arc<Transfers>) -> io::Result<bool> {
+        let messages = transfers.messages(transfer).await;
+        for message in messages.into_iter().flatten() {
+            let begin = self.output.len();
+            self.output.extend_from_slice(&[0; LENGTH]);
+            self.output.extend_from_slice(&message);
+            if !frame(&mut self.output, begin) {
+                return Ok(false);
+            }
+            // Each in its time: a secondary that reads slowly is waited for, one that stops is not.
+            self.send().await?;
+        }
+        Ok(true)
+    }
+
+    /// Sends the answers that wait.
+    async fn send(&mut self) -> io::Result<()> {
+        if !self.output.is_empty() {
+            timeout(self.handler.limiter.message_timeout(), async {
+                self.io.write_all(&self.output).await?;
+                self.io.flush().await
+            })
+            .await??;
+            self.output.clear();
+        }
+        Ok(())
     }
 }
 
 /// Octets of the first message with its length, as far as that has come.
 fn announced(input: &[u8]) -> Option<usize> {
-    input.first_chunk().map(|length| 2 + u16::from_be_bytes(*length) as usize)
+    input.first_chunk().map(|length| LENGTH + u16::from_be_bytes(*length) as usize)
 }
 
 /// The first message, if it is there in full.
 fn first(input: &[u8]) -> Option<&[u8]> {
-    input.get(2..announced(input)?)
+    input.get(LENGTH..announced(input)?)
 }
 
-/// Appends `message` with its length. False: it is longer than any message.
-fn frame(message: &[u8], out: &mut Vec<u8>) -> bool {
-    let Ok(length) = u16::try_from(message.len()) else { return false };
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(message);
-    true
-}
-
-fn seconds() -> u64 {
-    u64::from(Clock::seconds())
-}
-
-async fn send<S: AsyncWrite + Unpin>(
-    io: &mut S,
-    out: &mut Vec<u8>,
-    limiter: &ConnectionLimiter,
-) -> io::Result<()> {
-    if !out.is_empty() {
-        timeout(limiter.message_timeout(), async {
-            io.write_all(out).await?;
-            io.flush().await
-        })
-        .await??;
-        out.clear();
+/// Writes the length of the message that begins behind the two octets at `begin`. False: it is longer than any may be, and dropped.
+fn frame(output: &mut Vec<u8>, begin: usize) -> bool {
+    let length = output.len().checked_sub(begin + LENGTH).and_then(|length| u16::try_from(length).ok());
+    match length.zip(output.get_mut(begin..begin + LENGTH)) {
+        Some((length, place)) => {
+            place.copy_from_slice(&length.to_be_bytes());
+            true
+        }
+        None => {
+            output.truncate(begin);
+            false
+        }
     }
-    Ok(())
 }
