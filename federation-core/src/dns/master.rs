@@ -1,5 +1,8 @@
 //! Zone files (master files, RFC 1035 section 5.1), as `fedctl dns import` reads them.
 
+use std::iter::Peekable;
+use std::str::Chars;
+
 use super::{Name, Type};
 
 /// One record of a master file.
@@ -103,56 +106,22 @@ fn lines(text: &str) -> Result<Vec<Line>, MasterError> {
         while let Some(&character) = characters.peek() {
             match character {
                 ';' => break,
-                '(' | ')' => {
+                '(' => {
                     characters.next();
-                    open = match character {
-                        '(' => open + 1,
-                        _ => open.checked_sub(1).ok_or_else(|| wrong("there is a ) without a ("))?,
-                    };
+                    open += 1;
+                }
+                ')' => {
+                    characters.next();
+                    open = open.checked_sub(1).ok_or_else(|| wrong("there is a ) without a ("))?;
                 }
                 space if space.is_whitespace() => {
                     characters.next();
                 }
-                first => {
-                    let quoted = first == '"';
-                    let (mut text, mut inside) = (String::new(), false);
-                    if quoted {
-                        characters.next();
-                    }
-                    loop {
-                        match characters.peek().copied() {
-                            None if quoted || inside => return Err(wrong("a \" is not closed on its line")),
-                            None => break,
-                            Some('"') if quoted => {
-                                characters.next();
-                                break;
-                            }
-                            Some(end)
-                                if !quoted
-                                    && !inside
-                                    && (end.is_whitespace() || matches!(end, ';' | '(' | ')')) =>
-                            {
-                                break;
-                            }
-                            // Within a word, as in alpn="h2,h3": what is quoted is part of it, with its quotes.
-                            Some('"') => {
-                                text.push('"');
-                                characters.next();
-                                inside = !inside;
-                            }
-                            Some('\\') => {
-                                text.push('\\');
-                                characters.next();
-                                text.extend(characters.next());
-                            }
-                            Some(other) => {
-                                text.push(other);
-                                characters.next();
-                            }
-                        }
-                    }
-                    line_now.words.push(Word { text, quoted });
+                '"' => {
+                    characters.next();
+                    line_now.words.push(quoted(&mut characters).map_err(wrong)?);
                 }
+                _ => line_now.words.push(unquoted(&mut characters).map_err(wrong)?),
             }
         }
         if open == 0
@@ -165,6 +134,42 @@ fn lines(text: &str) -> Result<Vec<Line>, MasterError> {
         Some(line) => Err(MasterError { line: line.number, what: "its ( is not closed".into() }),
         None => Ok(lines),
     }
+}
+
+const UNCLOSED: &str = "a \" is not closed on its line";
+
+/// A word up to its closing quote, whose opening one was read.
+fn quoted(characters: &mut Peekable<Chars<'_>>) -> Result<Word, &'static str> {
+    let mut text = String::new();
+    loop {
+        match characters.next().ok_or(UNCLOSED)? {
+            '"' => return Ok(Word { text, quoted: true }),
+            '\\' => {
+                text.push('\\');
+                text.extend(characters.next());
+            }
+            other => text.push(other),
+        }
+    }
+}
+
+/// A word up to a space, a comment or a parenthesis.
+fn unquoted(characters: &mut Peekable<Chars<'_>>) -> Result<Word, &'static str> {
+    let (mut text, mut inside) = (String::new(), false);
+    while let Some(&character) = characters.peek() {
+        if !inside && (character.is_whitespace() || matches!(character, ';' | '(' | ')')) {
+            break;
+        }
+        characters.next();
+        text.push(character);
+        match character {
+            // Within a word, as in alpn="h2,h3": what is quoted is part of it, with its quotes.
+            '"' => inside = !inside,
+            '\\' => text.extend(characters.next()),
+            _ => {}
+        }
+    }
+    if inside { Err(UNCLOSED) } else { Ok(Word { text, quoted: false }) }
 }
 
 fn absolute(text: &str, origin: &Name) -> Result<Name, String> {
