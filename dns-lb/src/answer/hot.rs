@@ -4,7 +4,7 @@ use super::asking::{Asking, Subject};
 use super::parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
 use super::proofs::Proofs;
 use super::{Context, Reply, options};
-use crate::compile::{Choice, Lookup, Node, Pick, Records, Set, Sink, Snapshot};
+use crate::compile::{Alias, Choice, Lookup, Node, Pick, Records, RecordsRef, Set, Sink, Snapshot};
 use crate::metrics::{ClusterSlot, Counters, Transport};
 use crate::wire::{HEADER, Rcode, Type, UDP_MAX, UDP_PLAIN, name_end};
 use crate::zone::{CHAIN_MAX, draw, scale, step, sticky};
@@ -167,7 +167,9 @@ fn zones(
             if !exact {
                 proofs.absent(question.name, question.starts);
             }
-            positive(question, node, sink, &mut body, &mut proofs, asking, counters)?
+            let kind = question.kind;
+            let (body, proofs) = (&mut body, &mut proofs);
+            Positive { kind, sink, body, proofs, asking, counters }.write(node)?
         }
     };
     proofs.write(negative, sink, &mut body)?;
@@ -203,118 +205,204 @@ fn refer<'s>(
     Ok(())
 }
 
-/// Copies the answer, along the chain of aliases. True: the SOA must say that there is no (more) answer.
-#[inline]
-fn positive<'s>(
-    question: &Question<'_>,
-    first: &'s Node,
-    sink: &mut Sink<'_>,
-    body: &mut Body,
-    proofs: &mut Proofs<'s>,
-    asking: &mut Asking<'s>,
-    counters: &Counters,
-) -> Result<bool, Truncated> {
-    let context = asking.context;
-    let snapshot: &'s Snapshot = context.snapshot;
-    let zone = proofs.zone;
-    let (mut node, mut owner, mut random) = (first, HEADER as u16, context.random);
-    let mut links = 0;
-    loop {
+/// An answer from a name's records: what it depends on, and where it is written.
+struct Positive<'a, 's, 'b> {
+    kind: Type,
+    sink: &'a mut Sink<'b>,
+    body: &'a mut Body,
+    proofs: &'a mut Proofs<'s>,
+    asking: &'a mut Asking<'s>,
+    counters: &'a Counters,
+}
+
+impl<'s> Positive<'_, 's, '_> {
+    /// Copies the answer, along the chain of aliases. True: the SOA must say that there is no (more) answer.
+    #[inline]
+    fn write(mut self, first: &'s Node) -> Result<bool, Truncated> {
+        let (mut node, mut owner, mut random) = (first, HEADER as u16, self.asking.context.random);
+        for links in 0.. {
+            if let Some(negative) = self.without_set(node, owner)? {
+                return Ok(negative);
+            }
+            if let Some(set) = self.asked(node) {
+                return self.set(node, set, owner, random);
+            }
+            let alias = node.typed(Type::CNAME).and_then(|typed| node.set(typed, || self.asking.region()));
+            let Some(choice) = alias.and_then(|set| one(node, set, self.asking, random)) else {
+                self.asking.facts.silent = alias.is_some();
+                self.proofs.nothing(node, alias);
+                return Ok(true);
+            };
+            if links == CHAIN_MAX {
+                break;
+            }
+            let target = put(node.records(choice.records), self.sink, owner, self.body)?;
+            self.body.answers += 1;
+            let signature = node.records(choice.signature);
+            self.body.answers += self.proofs.sign(signature, self.sink, owner, self.body)?;
+            owner = target;
+            self.chose(node, choice);
+            let Some(alias) = node.alias(choice) else { break };
+            node = match self.follow(alias, owner) {
+                Next::Name(next) => next,
+                Next::Missing => return Ok(true),
+                Next::Elsewhere => break,
+            };
+            random = step(random);
+        }
+        Ok(false)
+    }
+
+    /// Answers that are not a set of the name's: that it has none, its SOA, its place in the chain of names, or HINFO in place of everything.
+    /// None: a set answers, if there is one.
+    #[inline]
+    fn without_set(&mut self, node: &'s Node, owner: u16) -> Result<Option<bool>, Truncated> {
+        let Self { kind, sink, body, proofs, .. } = self;
+        let zone = proofs.zone;
         if node.types().is_empty() && !node.apex {
             proofs.closest(node);
-            return Ok(true);
+            return Ok(Some(true));
         }
-        if question.kind == Type::SOA && node.apex {
+        if *kind == Type::SOA && node.apex {
             put(zone.soa.records(), sink, owner, body)?;
             body.answers += 1;
             if let Some(denial) = &zone.denial {
                 body.answers += proofs.sign(denial.soa.records(), sink, owner, body)?;
             }
-            return Ok(false);
+            return Ok(Some(false));
         }
-        if zone.denial.is_some() && matches!(question.kind, Type::NSEC | Type::RRSIG) {
-            return chain(question.kind, node, sink, owner, body, proofs);
+        if zone.denial.is_some() && matches!(*kind, Type::NSEC | Type::RRSIG) {
+            return chain(*kind, node, sink, owner, body, proofs).map(Some);
         }
         // Only where there is no alias (RFC 8482 section 4.2).
-        if question.kind == Type::ANY && !proofs.wanted() && node.typed(Type::CNAME).is_none() {
+        if *kind == Type::ANY && !proofs.wanted() && node.typed(Type::CNAME).is_none() {
             put(zone.hinfo.records(), sink, owner, body)?;
             body.answers += 1;
-            return Ok(false);
+            return Ok(Some(false));
         }
-        let asked = match question.kind {
+        Ok(None)
+    }
+
+    /// The set that is asked for, as this client gets it.
+    #[inline]
+    fn asked(&mut self, node: &'s Node) -> Option<&'s Set> {
+        let asking = &mut *self.asking;
+        let typed = match self.kind {
             // HINFO is not signed, so one set that is answers (RFC 8482 section 4.1).
             Type::ANY => node.types().iter().find(|typed| {
                 node.set(typed, || asking.region()).is_some_and(|set| !node.choices(set).is_empty())
             }),
             kind => node.typed(kind),
         };
-        if let Some(set) = asked.and_then(|typed| node.set(typed, || asking.region())) {
-            let before = body.answers;
-            // Where several of the choices are answered together, their signature says which can be.
-            if let Some(picks) = set.picks().filter(|_| proofs.wanted()) {
-                let Some(combination) = picks.pick(random) else { return Ok(true) };
-                let choices = node.choices(set);
-                for choice in combination.choices.iter().filter_map(|&at| choices.get(at as usize)) {
-                    let records = node.records(choice.records);
-                    put(records, sink, owner, body)?;
-                    body.answers += records.count();
-                    counters.chosen(node.counter, choice.cluster);
-                    body.cluster = Some(choice.cluster);
-                }
-                body.answers += proofs.sign(node.records(combination.signature), sink, owner, body)?;
-                return Ok(false);
+        node.set(typed?, || asking.region())
+    }
+
+    /// Copies what is chosen of a set. True: nothing is.
+    #[inline]
+    fn set(&mut self, node: &'s Node, set: &'s Set, owner: u16, random: u64) -> Result<bool, Truncated> {
+        let before = self.body.answers;
+        // Where several of the choices are answered together, their signature says which can be.
+        if let Some(picks) = set.picks().filter(|_| self.proofs.wanted()) {
+            let Some(combination) = picks.pick(random) else { return Ok(true) };
+            let choices = node.choices(set);
+            for choice in combination.choices.iter().filter_map(|&at| choices.get(at as usize)) {
+                self.choice(node, choice, owner)?;
             }
-            every(node, set, asking, random, |choice| {
-                let records = node.records(choice.records);
-                put(records, sink, owner, body)?;
-                body.answers += records.count();
-                counters.chosen(node.counter, choice.cluster);
-                body.cluster = Some(choice.cluster);
-                body.answers += proofs.sign(node.records(choice.signature), sink, owner, body)?;
-                Ok(())
-            })?;
-            body.answers += proofs.sign(node.records(set.signature()), sink, owner, body)?;
-            let nothing = body.answers == before;
-            if nothing {
-                asking.facts.silent = true;
-                proofs.nothing(node, Some(set));
-            }
-            return Ok(nothing);
-        }
-        let alias = node.typed(Type::CNAME).and_then(|typed| node.set(typed, || asking.region()));
-        let Some(choice) = alias.and_then(|set| one(node, set, asking, random)) else {
-            asking.facts.silent = alias.is_some();
-            proofs.nothing(node, alias);
-            return Ok(true);
-        };
-        if links == CHAIN_MAX {
+            self.sign(node, combination.signature, owner)?;
             return Ok(false);
         }
-        links += 1;
-        let target = put(node.records(choice.records), sink, owner, body)?;
-        body.answers += 1;
-        body.answers += proofs.sign(node.records(choice.signature), sink, owner, body)?;
-        owner = target;
-        counters.chosen(node.counter, choice.cluster);
-        body.cluster = Some(choice.cluster);
-        let Some(alias) = node.alias(choice) else { return Ok(false) };
-        // Resolvers go on by themselves from a name that others answer for.
-        node = match snapshot.table.find(alias.target.wire(), &alias.starts) {
-            Lookup::Exact(next) if next.cut == 0 => next,
+        self.choices(node, set, owner, random)?;
+        self.sign(node, set.signature(), owner)?;
+        let nothing = self.body.answers == before;
+        if nothing {
+            self.asking.facts.silent = true;
+            self.proofs.nothing(node, Some(set));
+        }
+        Ok(nothing)
+    }
+
+    /// Copies every choice that is chosen, each with its signature.
+    #[inline]
+    fn choices(&mut self, node: &'s Node, set: &Set, owner: u16, random: u64) -> Result<(), Truncated> {
+        let choices = node.choices(set);
+        match &set.pick {
+            Pick::None => Ok(()),
+            Pick::One(_) | Pick::Sticky(_) => {
+                let choice = one(node, set, self.asking, random);
+                choice.map_or(Ok(()), |choice| self.signed_choice(node, choice, owner))
+            }
+            Pick::Some(table, picks) => draw(table, choices.len(), *picks as usize, random, |index| {
+                choices.get(index).map_or(Ok(()), |choice| self.signed_choice(node, choice, owner))
+            }),
+            Pick::All => {
+                let (before, after) =
+                    choices.split_at_checked(scale(random, choices.len())).unwrap_or_default();
+                let mut in_turn = after.iter().chain(before);
+                in_turn.try_for_each(|choice| self.signed_choice(node, choice, owner))
+            }
+        }
+    }
+
+    #[inline]
+    fn signed_choice(&mut self, node: &Node, choice: &Choice, owner: u16) -> Result<(), Truncated> {
+        self.choice(node, choice, owner)?;
+        self.sign(node, choice.signature, owner)
+    }
+
+    /// Copies a choice's records.
+    #[inline]
+    fn choice(&mut self, node: &Node, choice: &Choice, owner: u16) -> Result<(), Truncated> {
+        let records = node.records(choice.records);
+        put(records, self.sink, owner, self.body)?;
+        self.body.answers += records.count();
+        self.chose(node, choice);
+        Ok(())
+    }
+
+    /// Copies signatures, if the client wants them.
+    #[inline]
+    fn sign(&mut self, node: &Node, signature: RecordsRef, owner: u16) -> Result<(), Truncated> {
+        self.body.answers += self.proofs.sign(node.records(signature), self.sink, owner, self.body)?;
+        Ok(())
+    }
+
+    #[inline]
+    fn chose(&mut self, node: &Node, choice: &Choice) {
+        self.counters.chosen(node.counter, choice.cluster);
+        self.body.cluster = Some(choice.cluster);
+    }
+
+    /// Where an alias leads, whose name was written at `owner`.
+    #[inline]
+    fn follow(&mut self, alias: &'s Alias, owner: u16) -> Next<'s> {
+        let snapshot: &'s Snapshot = self.asking.context.snapshot;
+        let (name, starts) = (alias.target.wire(), &alias.starts);
+        match snapshot.table.find(name, starts) {
+            Lookup::Exact(next) if next.cut == 0 => Next::Name(next),
             Lookup::Below(encloser) if encloser.cut == 0 => {
                 let Some(next) = snapshot.table.wildcard(encloser) else {
-                    proofs.missing(alias.target.wire(), &alias.starts, owner, encloser);
+                    self.proofs.missing(name, starts, owner, encloser);
                     // RFC 6604 section 3: the code is the last name's.
-                    body.rcode = Rcode::NXDOMAIN;
-                    return Ok(true);
+                    self.body.rcode = Rcode::NXDOMAIN;
+                    return Next::Missing;
                 };
-                proofs.absent(alias.target.wire(), &alias.starts);
-                next
+                self.proofs.absent(name, starts);
+                Next::Name(next)
             }
-            _ => return Ok(false),
-        };
-        random = step(random);
+            // Resolvers go on by themselves from a name that others answer for.
+            _ => Next::Elsewhere,
+        }
     }
+}
+
+/// Where an alias leads.
+enum Next<'s> {
+    /// To a name of this server, or a wildcard for it.
+    Name(&'s Node),
+    /// To a name that does not exist.
+    Missing,
+    /// To a name that others answer for.
+    Elsewhere,
 }
 
 #[inline]
@@ -325,28 +413,6 @@ fn one<'s>(node: &'s Node, set: &Set, asking: &mut Asking<'_>, random: u64) -> O
         Pick::Sticky(tickets) => choices.get(sticky(tickets, asking.key())?),
         Pick::All => choices.first(),
         Pick::None => None,
-    }
-}
-
-#[inline]
-fn every<'s>(
-    node: &'s Node,
-    set: &Set,
-    asking: &mut Asking<'_>,
-    random: u64,
-    mut put: impl FnMut(&'s Choice) -> Result<(), Truncated>,
-) -> Result<(), Truncated> {
-    let choices = node.choices(set);
-    match &set.pick {
-        Pick::None => Ok(()),
-        Pick::One(_) | Pick::Sticky(_) => one(node, set, asking, random).map_or(Ok(()), put),
-        Pick::Some(table, picks) => draw(table, choices.len(), *picks as usize, random, |index| {
-            choices.get(index).map_or(Ok(()), &mut put)
-        }),
-        Pick::All => {
-            let (before, after) = choices.split_at_checked(scale(random, choices.len())).unwrap_or_default();
-            after.iter().chain(before).try_for_each(&mut put)
-        }
     }
 }
 
