@@ -67,7 +67,7 @@ enum StreamError {
     #[error("cannot connect to the hub")]
     Connect(#[from] tonic::transport::Error),
     #[error("the hub ended the stream: {}", .0.message())]
-    Status(#[from] tonic::Status),
+    Status(#[from] Status),
     #[error("the hub ended the stream")]
     Ended,
 }
