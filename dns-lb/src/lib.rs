@@ -4,7 +4,7 @@
 //!  hub ──ZoneUpdate──► hub/ (fence, disk) ──► zone/ (validate) ──► compile/ (encode once) ──► publish (swap)
 //!                                                                                               │ one Arc
 //!  resolvers ──UDP──► udp/ one socket and thread per core ──► answer/hot ◄──────────────────────┤
-//!       ──TCP, TLS, HTTPS, QUIC──► transport/ on tokio ───────────────────────► answer/hot, answer/cold ◄────────┘
+//!       ──TCP, TLS, HTTPS, QUIC──► transport/ on tokio ───────────────────► answer/hot, answer/cold ◄────────┘
 //! ```
 //!
 //! - [`wire`]: names and numbers.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Fetch, PAUSE, Site};
 
 /// DNS servers that are asked; more of them see the same zones.
-const DOORS_MAX: usize = 4;
+const SERVERS_MAX: usize = 4;
 
 /// The crowd. It goes when this is dropped.
 pub struct Crowd {
@@ -39,9 +39,9 @@ impl Crowd {
             owners.insert(address, own.cluster.clone());
             ports.extend(own.port.map(|port| (address, port)));
         }
-        let doors: Vec<SocketAddr> =
-            look.dns.iter().filter_map(|door| door.parse().ok()).take(DOORS_MAX).collect();
-        if doors.is_empty() {
+        let servers: Vec<SocketAddr> =
+            look.dns.iter().filter_map(|address| address.parse().ok()).take(SERVERS_MAX).collect();
+        if servers.is_empty() {
             return None;
         }
         let counted =
@@ -61,7 +61,7 @@ impl Crowd {
                 Err(failure) => tally.note(after_ms, took_ms, Outcome::Failed(&failure.to_string())),
             }
         });
-        for dns in doors {
+        for dns in servers {
             let path = look.path.clone();
             let site = Site { dns, name: name.clone(), port: look.port, ports: ports.clone(), path };
             crate::start(users, &site, PAUSE, seen.clone(), &stop);

@@ -28,13 +28,13 @@ const HEAD: usize = 18;
 #[derive(Debug)]
 pub struct Online {
     bound: u32,
-    pace: Pace,
+    rate_limit: RateLimit,
     began: Instant,
-    shards: [Mutex<Kept>; SHARDS],
+    shards: [Mutex<Cached>; SHARDS],
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Cached {
     new: HashMap<Digest, Entry>,
     old: HashMap<Digest, Entry>,
 }
@@ -49,7 +49,7 @@ struct Entry {
 
 /// How often something may be done: so many times a second, and evenly, so that what waits behind a burst of it is not lost meanwhile.
 #[derive(Debug)]
-struct Pace {
+struct RateLimit {
     /// Nanoseconds from one to the next; none if it may never be done.
     apart: Option<u64>,
     /// Nanoseconds by which they may come too early: a 32nd of a second's at once, if there was quiet before.
@@ -58,7 +58,7 @@ struct Pace {
     due: AtomicU64,
 }
 
-impl Pace {
+impl RateLimit {
     const SECOND: u64 = 1_000_000_000;
     /// A burst's part of a second.
     const BURST: u64 = 32;
@@ -93,7 +93,7 @@ pub struct Nonexistence {
 impl Online {
     /// What makes at most `bound` signatures a second.
     pub fn new(bound: u32) -> Self {
-        Self { bound, pace: Pace::new(bound), began: Instant::now(), shards: Default::default() }
+        Self { bound, rate_limit: RateLimit::new(bound), began: Instant::now(), shards: Default::default() }
     }
 
     /// Signatures a second at most.
@@ -157,7 +157,7 @@ impl Online {
                 Some(signature) => signature,
                 None => {
                     let elapsed = self.began.elapsed().as_nanos();
-                    if !self.pace.take(u64::try_from(elapsed).unwrap_or(u64::MAX)) {
+                    if !self.rate_limit.take(u64::try_from(elapsed).unwrap_or(u64::MAX)) {
                         return None;
                     }
                     let signature = key.sign(&[&data, &records[..]].concat())?;
@@ -171,7 +171,7 @@ impl Online {
         Some(Nonexistence { nsec, signatures })
     }
 
-    fn shard(&self, id: &Digest) -> &Mutex<Kept> {
+    fn shard(&self, id: &Digest) -> &Mutex<Cached> {
         // The remainder is below SHARDS.
         &self.shards[id[0] as usize % SHARDS]
     }
@@ -194,7 +194,7 @@ impl Online {
     }
 }
 
-impl Kept {
+impl Cached {
     /// What was not asked for since a whole generation goes.
     fn put(&mut self, id: Digest, entry: Entry) {
         if self.new.len() >= KEPT_MAX {
@@ -238,19 +238,24 @@ mod tests {
 
     #[test]
     fn a_flood_is_met_evenly() {
-        let pace = Pace::new(500);
-        let made: Vec<u64> =
-            (0..20_000).map(|n| 7 * Pace::SECOND + n * 100_000).filter(|&now| pace.take(now)).collect();
+        let rate_limit = RateLimit::new(500);
+        let made: Vec<u64> = (0..20_000)
+            .map(|n| 7 * RateLimit::SECOND + n * 100_000)
+            .filter(|&now| rate_limit.take(now))
+            .collect();
         assert!((1000..=1016).contains(&made.len()), "{} in two seconds", made.len());
         for from in made.iter().skip(16) {
             let close = made.iter().filter(|at| (*from..*from + 20_000_000).contains(*at)).count();
-            assert!((9..=11).contains(&close) || from + 20_000_000 > 9 * Pace::SECOND, "{close} in 20 ms");
+            assert!(
+                (9..=11).contains(&close) || from + 20_000_000 > 9 * RateLimit::SECOND,
+                "{close} in 20 ms"
+            );
         }
-        let at_once = (0..100).filter(|_| pace.take(60 * Pace::SECOND)).count();
+        let at_once = (0..100).filter(|_| rate_limit.take(60 * RateLimit::SECOND)).count();
         assert_eq!(at_once, 15, "after a quiet minute");
-        let slow = Pace::new(1);
-        assert!(slow.take(5) && !slow.take(6) && !slow.take(4) && slow.take(Pace::SECOND + 5));
-        assert!(!Pace::new(0).take(1));
+        let slow = RateLimit::new(1);
+        assert!(slow.take(5) && !slow.take(6) && !slow.take(4) && slow.take(RateLimit::SECOND + 5));
+        assert!(!RateLimit::new(0).take(1));
     }
 
     #[test]
@@ -261,7 +266,7 @@ mod tests {
             let id: Digest = *Sha256::digest(n.to_be_bytes()).first_chunk().unwrap();
             online.keep(id, Entry { window, signature: [0; 64] });
         }
-        let kept = |shard: &Mutex<Kept>| {
+        let kept = |shard: &Mutex<Cached>| {
             let kept = shard.lock();
             kept.new.len() + kept.old.len()
         };

@@ -26,7 +26,7 @@ pub struct RecordsOf<'a> {
 #[derive(Debug, Default)]
 pub struct Signatures {
     now: u32,
-    kept: HashMap<Digest, Kept>,
+    kept: HashMap<Digest, Cached>,
     generation: u32,
     renewal: Option<u32>,
     made: u64,
@@ -51,7 +51,7 @@ pub struct Made {
 pub type Digest = [u8; 4];
 
 #[derive(Clone, Copy, Debug)]
-struct Kept {
+struct Cached {
     made: Made,
     generation: u32,
 }
@@ -77,7 +77,7 @@ impl Signatures {
         self.kept.clear();
         // Of an earlier generation: only what is asked for is kept.
         let generation = self.generation.wrapping_sub(1);
-        self.kept.extend(made.map(|made| (made.name, Kept { made, generation })));
+        self.kept.extend(made.map(|made| (made.name, Cached { made, generation })));
     }
 
     /// Ends the part: what it asked for, and when the first of it is to be renewed.
@@ -167,7 +167,7 @@ impl Signatures {
             }
         };
         let made = Made { name, inception, expiration, signature };
-        self.kept.insert(name, Kept { made, generation: self.generation });
+        self.kept.insert(name, Cached { made, generation: self.generation });
         data.extend_from_slice(&signature);
         Some(data)
     }

@@ -16,7 +16,7 @@ use crate::transport::{ConnectionLimiter, ConnectionPermit, Limits};
 /// One for each member of the largest federation; agents behind one address are of one place. How long one may be silent is gRPC's.
 const LIMITS: Limits = Limits { connections: 1024, per_client: 64, idle: Duration::MAX };
 /// Out of descriptors, most likely: they come back when connections end.
-const AGAIN: Duration = Duration::from_millis(50);
+const RETRY: Duration = Duration::from_millis(50);
 
 /// A connection with its permit.
 pub(super) struct Connection {
@@ -37,7 +37,7 @@ pub(super) fn connections(listener: Arc<TcpListener>) -> impl Stream<Item = io::
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(RETRY).await;
                 }
             }
         }

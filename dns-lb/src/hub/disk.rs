@@ -26,7 +26,7 @@ const HEAD: usize = 4 + CHECKSUM;
 const CHANGES_MIN: u64 = 1 << 20;
 
 /// A whole update is asked for no more often than this where changes could not be written: it may not fit either.
-const AGAIN: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(60);
 
 /// The files `zones` and `zones.changes` in the data directory. The first: magic, SHA-256 of the rest, a whole update (protobuf). The
 /// second: for each change since, how many octets it has (4, the highest first), its SHA-256, and the change (protobuf). A change that
@@ -217,7 +217,7 @@ impl Disk {
     /// remembered. So told once in a while only.
     pub(crate) fn wants_whole(&self) -> bool {
         let mut tail = self.tail.lock();
-        if !tail.lost || tail.asked.is_some_and(|asked| asked.elapsed() < AGAIN) {
+        if !tail.lost || tail.asked.is_some_and(|asked| asked.elapsed() < RETRY) {
             return false;
         }
         tail.asked = Some(Instant::now());

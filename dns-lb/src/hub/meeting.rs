@@ -22,7 +22,7 @@ use super::connections::connections;
 use crate::state::State;
 
 /// How often what is seen is noted: a quarter of a probe's interval.
-const EVERY: Duration = Duration::from_millis(250);
+const INTERVAL: Duration = Duration::from_millis(250);
 /// A word is a few hundred octets, and names at most every cluster.
 const WORD_MAX: usize = 1 << 16;
 /// Clusters in one word.
@@ -81,7 +81,7 @@ impl Meeting {
             server.serve_with_incoming_shutdown(connections(listener), async move { ending.wait().await });
         let looking = async {
             loop {
-                tokio::time::sleep(EVERY).await;
+                tokio::time::sleep(INTERVAL).await;
                 self.look(&probing);
             }
         };

@@ -17,14 +17,14 @@ const AWAY: Duration = Duration::from_secs(3);
 /// A hub that is back has heard of everybody after this: what was withdrawn stays so until then, if it is still down.
 const BACK: Duration = Duration::from_secs(10);
 /// How often it is looked at; a quarter of a probe's interval.
-const EVERY: Duration = Duration::from_millis(250);
+const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Withdraws and gives back, until `shutdown`.
 pub(crate) async fn without_hub(state: State, probing: Probing, shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = shutdown.wait() => return,
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(INTERVAL) => {}
         }
         review_withdrawals(&state, &probing);
     }

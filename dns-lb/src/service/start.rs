@@ -22,7 +22,7 @@ use crate::hub::{Client, Hub, Meeting, without_hub};
 use crate::metrics::{DnsMetrics, Transport};
 use crate::options::Options;
 use crate::state::State;
-use crate::takeover::{Predecessor, Waiting};
+use crate::takeover::{Predecessor, SuccessorListener};
 use crate::tap::{Tap, Taps};
 use crate::transfer::{Keys, Transfers, notify};
 use crate::transport::{self, ConnectionLimiter, Encrypted, Handler, Responder};
@@ -211,16 +211,16 @@ impl Start<'_> {
             retired.map_err(io::Error::other).flatten().map_err(failed)?;
             tracing::info!("the sockets are taken over");
         }
-        let waiting = Arc::new(Waiting::listen(path, sockets).map_err(failed)?);
+        let handover = Arc::new(SuccessorListener::bind(path, sockets).map_err(failed)?);
         let (sender, receiver) = oneshot::channel();
         let sender = Arc::new(Mutex::new(Some(sender)));
         let (state, ending) = (self.state.clone(), self.shutdown.clone());
         let wait = move || {
-            let (waiting, sender) = (waiting.clone(), sender.clone());
+            let (handover, sender) = (handover.clone(), sender.clone());
             let (state, ending) = (state.clone(), ending.clone());
             async move {
                 tokio::select! {
-                    () = waiting.succeeded(&state) => drop(sender.lock().take().map(|sender| sender.send(()))),
+                    () = handover.succeeded(&state) => drop(sender.lock().take().map(|sender| sender.send(()))),
                     () = ending.wait() => {}
                 }
             }

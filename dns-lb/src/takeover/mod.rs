@@ -22,7 +22,7 @@ mod successor;
 pub use environment::of_environment;
 pub use inherited::Inherited;
 pub use predecessor::Predecessor;
-pub use successor::Waiting;
+pub use successor::SuccessorListener;
 
 /// A socket follows.
 const SOCKET: u8 = b'F';

@@ -17,23 +17,23 @@ use super::{DONE, END, READY, SOCKET};
 use crate::state::State;
 
 /// How long a new one may take from the sockets until it answers: it reads the zones on disk, and may have to sign them.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Waits for a successor.
+/// Waits for a successor, and hands the sockets over to it.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct SuccessorListener {
     listener: UnixListener,
     owner: u32,
     sockets: Arc<[OwnedFd]>,
 }
 
-impl Waiting {
+impl SuccessorListener {
     /// Listens at `path`, to hand over copies of `sockets`. Whoever listened there before must have ended, or be about to. Must be called
     /// within a tokio runtime.
     ///
     /// # Errors
     /// When it cannot be listened there.
-    pub fn listen(path: &Path, sockets: Vec<OwnedFd>) -> io::Result<Self> {
+    pub fn bind(path: &Path, sockets: Vec<OwnedFd>) -> io::Result<Self> {
         // Under another name first, so that nobody may connect before the permissions are right, and nobody finds none.
         let mut fresh = path.as_os_str().to_owned();
         fresh.push(".new");
@@ -84,8 +84,8 @@ impl Waiting {
 
 fn hand_over(mut stream: UnixStream, owner: u32, sockets: &[OwnedFd]) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let peer = sockopt::socket_peercred(&stream)?.uid.as_raw();
     if peer != owner && peer != 0 {
         return Err(io::ErrorKind::PermissionDenied.into());

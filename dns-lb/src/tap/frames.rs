@@ -14,9 +14,9 @@ const CONTENT: &[u8] = b"protobuf:dnstap.Dnstap";
 /// Octets of the longest control frame that there may be.
 const CONTROL_MAX: u32 = 512;
 /// How long the other side may take for a control frame, and for what is written to it.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(500);
 /// How long after a failure the socket is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(1);
 /// Octets that are written together.
 const TOGETHER: usize = 64 * 1024;
 
@@ -110,7 +110,7 @@ impl Frames {
     /// The same, connected if that may be.
     fn out(&mut self) -> Option<&mut dyn Write> {
         if let To::Socket { path, stream: stream @ None, tried } = &mut self.to
-            && tried.is_none_or(|tried| tried.elapsed() >= AGAIN)
+            && tried.is_none_or(|tried| tried.elapsed() >= RETRY)
         {
             *tried = Some(Instant::now());
             match connect(path) {
@@ -147,8 +147,8 @@ impl Frames {
 
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(&control(READY, true))?;
     expect(&mut stream, ACCEPT)?;
     stream.write_all(&control(START, true))?;

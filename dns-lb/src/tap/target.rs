@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Octets that are written together.
 const TOGETHER: usize = 64 * 1024;
 /// How often it is looked whether a file was moved away.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A file cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +96,9 @@ impl Lines {
 
     /// Begins the file anew if it was moved away.
     fn follow(&mut self) {
-        let Some(path) = self.path.as_deref().filter(|_| self.looked.elapsed() >= LOOK) else { return };
+        let Some(path) = self.path.as_deref().filter(|_| self.looked.elapsed() >= CHECK_INTERVAL) else {
+            return;
+        };
         self.looked = Instant::now();
         if std::fs::metadata(path).ok().map(|found| found.ino()) == self.inode {
             return;

@@ -19,7 +19,7 @@ use crate::wire::{Class, Name, Type};
 /// How often it is looked whether a zone has changed.
 const POLL: Duration = Duration::from_millis(100);
 /// How long a secondary has to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Between the first two tries; it doubles up to [`WAIT_MAX`] (RFC 1996 section 3.6 suggests 60 s from the start).
 const WAIT_MIN: Duration = Duration::from_secs(1);
 /// While a secondary is away it is told this often.
@@ -143,7 +143,7 @@ async fn tell(
     }
     socket.send(&message).await?;
     let mut answer = [0; 512];
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let received = timeout(left, socket.recv(&mut answer)).await.map_err(|_| TellError::Silence)?;

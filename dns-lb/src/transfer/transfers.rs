@@ -24,11 +24,11 @@ pub struct Transfers {
     prefixes: Vec<Prefix>,
     // For each zone that was asked for: signatures, so that the next version costs only what has changed; and the last image, while
     // somebody reads it.
-    zones: Mutex<HashMap<Name, Arc<Mutex<Kept>>>>,
+    zones: Mutex<HashMap<Name, Arc<Mutex<Cached>>>>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Cached {
     signatures: Signatures,
     of: Weak<Snapshot>,
     image: Weak<Image>,
@@ -67,7 +67,7 @@ impl Transfers {
     }
 
     /// Looks whether `query` is special. None: it is answered as any other.
-    pub fn look(&self, query: &[u8], source: IpAddr) -> Option<Special> {
+    pub fn inspect(&self, query: &[u8], source: IpAddr) -> Option<Special> {
         let is_query = query.get(2).is_some_and(|flags| flags & 0xf8 == 0);
         if !is_query {
             return None;

@@ -17,7 +17,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 
 /// How often the files are looked at. Whoever renews a certificate does so days before it ends.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Octets of a file beyond which it is no certificate: chains have some 5 KiB.
 const FILE_MAX: u64 = 1 << 20;
 
@@ -90,14 +90,14 @@ impl Certificate {
     /// Takes up what the files hold, if they have changed and hold something good. Handshakes from then on get it; connections that are
     /// there stay.
     pub async fn follow(self: Arc<Self>, shutdown: Shutdown) {
-        let mut look = tokio::time::interval(LOOK);
+        let mut look = tokio::time::interval(CHECK_INTERVAL);
         loop {
             tokio::select! {
                 () = shutdown.wait() => return,
                 _ = look.tick() => {}
             }
             let this = self.clone();
-            match tokio::task::spawn_blocking(move || this.look()).await {
+            match tokio::task::spawn_blocking(move || this.check()).await {
                 Ok(Ok(false)) => {}
                 Ok(Ok(true)) => {
                     tracing::info!(file = %self.certificate.display(), "a new certificate is shown to clients");
@@ -113,7 +113,7 @@ impl Certificate {
     }
 
     /// True: there is a new certificate. Each content of the files is tried once: they may change one after the other.
-    fn look(&self) -> Result<bool, CertificateError> {
+    fn check(&self) -> Result<bool, CertificateError> {
         let (Ok(chain_pem), Ok(key_pem)) = (read(&self.certificate), read(&self.key)) else {
             // In the midst of being replaced.
             return Ok(false);

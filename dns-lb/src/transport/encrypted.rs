@@ -137,8 +137,9 @@ impl Encrypted {
         tcp.chain(self.doq.iter().map(|socket| socket.as_fd().try_clone_to_owned())).collect()
     }
 
-    /// Starts to accept connections: each transport has a limiter of its own, so that a crowd at one keeps nobody out of another. `handler` gives what a transport's
-    /// connections are served with. Connections and listeners are `tasks`; they end by the shutdown in it, and `health` says which has failed.
+    /// Starts to accept connections: each transport has a limiter of its own, so that a crowd at one keeps nobody out of another. `handler`
+    /// gives what a transport's connections are served with. Connections and listeners are `tasks`; they end by the shutdown in it, and `health`
+    /// says which has failed.
     ///
     /// # Errors
     /// When a socket cannot be used for QUIC.

@@ -40,7 +40,7 @@ impl Handler {
         let special = self
             .transfers
             .as_ref()
-            .and_then(|transfers| transfers.look(query, client.ip()).zip(Some(transfers)));
+            .and_then(|transfers| transfers.inspect(query, client.ip()).zip(Some(transfers)));
         match special {
             None => self.responder.answer(query, client, output).then_some(Response::Message),
             Some((Special::Answer(answer), _)) => {

@@ -34,7 +34,7 @@ pub(super) fn facts(context: &DrillContext, drill: &FailoverDrill, other: Option
         other,
         clusters,
         app: app(context, &drill.spec),
-        vantages: context.zones.doors().len().min(1),
+        vantages: context.zones.addresses().len().min(1),
     }
 }
 

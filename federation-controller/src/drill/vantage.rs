@@ -43,7 +43,7 @@ pub(super) fn look(context: &DrillContext, spec: &FailoverDrillSpec) -> Option<D
             port,
         }));
     }
-    let dns: Vec<String> = context.zones.doors().iter().map(ToString::to_string).collect();
+    let dns: Vec<String> = context.zones.addresses().iter().map(ToString::to_string).collect();
     (!dns.is_empty()).then(|| DrillLook { name, dns, port, path: page(context, spec), addresses })
 }
 

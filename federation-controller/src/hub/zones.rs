@@ -38,7 +38,7 @@ const STREAMS: usize = 256;
 const HELLO: Duration = Duration::from_secs(10);
 
 /// Maximum number of listen addresses that are kept for one dns-lb.
-const DOORS: usize = 8;
+const ADDRESSES_MAX: usize = 8;
 /// Publications whose time is remembered, to compute how far a dns-lb is behind. One that is further behind is shown as at least that far.
 const PUBLICATIONS: usize = 256;
 
@@ -80,7 +80,7 @@ struct Served {
     // When it last said so.
     heard: Instant,
     // Where it answers.
-    doors: Vec<SocketAddr>,
+    addresses: Vec<SocketAddr>,
     // Where agents may meet.
     meet: Vec<SocketAddr>,
 }
@@ -223,7 +223,7 @@ impl Zones {
             instance: instance.to_owned(),
             epoch: 0,
             heard: now,
-            doors: Vec::new(),
+            addresses: Vec::new(),
             meet: Vec::new(),
         });
         served.epoch = served.epoch.max(epoch);
@@ -235,14 +235,14 @@ impl Zones {
         self.0.changed.send_modify(|count| *count += 1);
     }
 
-    /// Where the DNS servers answer: one door of each, as far as they say.
-    pub(crate) fn doors(&self) -> Vec<SocketAddr> {
+    /// Where the DNS servers answer: one address of each, as far as they say.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         let streams = self.0.streams.lock();
-        let mut doors: Vec<SocketAddr> =
-            streams.values().filter_map(|served| served.doors.first()).copied().collect();
-        doors.sort_unstable();
-        doors.dedup();
-        doors
+        let mut addresses: Vec<SocketAddr> =
+            streams.values().filter_map(|served| served.addresses.first()).copied().collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
     }
 
     /// DNS servers where agents may meet, by instance. One that went away is there for [`MISSED`]: the number of voters must not fall when it
@@ -268,17 +268,18 @@ impl Zones {
 
     fn opened(&self, stream: u64, hello: &v1::DnsHello, peer: Option<IpAddr>) {
         let seen = |listen: &[String]| -> Vec<SocketAddr> {
-            let doors = listen.iter().filter_map(|text| text.parse::<SocketAddr>().ok()).filter_map(|door| {
-                if door.ip().is_unspecified() {
-                    Some(SocketAddr::new(peer?, door.port()))
-                } else {
-                    Some(door)
-                }
-            });
-            doors.take(DOORS).collect()
+            let addresses =
+                listen.iter().filter_map(|text| text.parse::<SocketAddr>().ok()).filter_map(|address| {
+                    if address.ip().is_unspecified() {
+                        Some(SocketAddr::new(peer?, address.port()))
+                    } else {
+                        Some(address)
+                    }
+                });
+            addresses.take(ADDRESSES_MAX).collect()
         };
         if let Some(served) = self.0.streams.lock().get_mut(&stream) {
-            served.doors = seen(&hello.listen);
+            served.addresses = seen(&hello.listen);
             served.meet = seen(&hello.meet);
         }
     }
@@ -509,7 +510,7 @@ mod tests {
             instance: instance.into(),
             epoch,
             heard: Instant::now(),
-            doors: Vec::new(),
+            addresses: Vec::new(),
             meet: Vec::new(),
         };
         // The old process ended before it acknowledged the newest.
