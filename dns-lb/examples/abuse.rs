@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use dns_lb::udp::{Limit, Rng, bind};
+use dns_lb::testing::udp::{Limit, Rng, bind};
 use dns_lb::{Options, Service};
 use federation_runtime::endpoints::{Health, Metrics};
 use federation_runtime::shutdown::Shutdown;

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use dns_lb::compile::Snapshot;
-use dns_lb::dnssec::Signatures;
-use dns_lb::metrics::ClusterSlots;
-use dns_lb::zone::Zones;
+use dns_lb::testing::compile::Snapshot;
+use dns_lb::testing::dnssec::Signatures;
+use dns_lb::testing::metrics::ClusterSlots;
+use dns_lb::testing::zone::Zones;
 use p256::ecdsa::SigningKey;
 use proto::v1;
 

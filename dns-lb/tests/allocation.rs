@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use dns_lb::answer::{CookiePolicy, Scratch};
-use dns_lb::client::ClientMap;
-use dns_lb::compile::Snapshot;
-use dns_lb::dnssec::Signatures;
-use dns_lb::metrics::{DnsMetrics, Transport};
-use dns_lb::publish::Published;
-use dns_lb::tap::{Output, TapOptions, Writer};
-use dns_lb::transfer::Keys;
-use dns_lb::udp::{Batch, Clock, Limit, Limiter, Rng, Worker};
-use dns_lb::wire::Rcode;
-use dns_lb::zone::Zones;
+use dns_lb::testing::answer::{CookiePolicy, Scratch};
+use dns_lb::testing::client::ClientMap;
+use dns_lb::testing::compile::Snapshot;
+use dns_lb::testing::dnssec::Signatures;
+use dns_lb::testing::metrics::{DnsMetrics, Transport};
+use dns_lb::testing::publish::Published;
+use dns_lb::testing::tap::{Output, TapOptions, Writer};
+use dns_lb::testing::transfer::Keys;
+use dns_lb::testing::udp::{Batch, Clock, Limit, Limiter, Rng, Worker};
+use dns_lb::testing::wire::Rcode;
+use dns_lb::testing::zone::Zones;
 use proto::v1;
 
 struct Counting;

@@ -210,7 +210,7 @@ impl UpOptions {
             hub: Some(hub.to_string()),
             data_dir: Some(self.data_dir.clone()),
             pki: Some(self.data_dir.join("pki")),
-            encrypted: dns_lb::transport::EncryptedOptions {
+            encrypted: dns_lb::EncryptedOptions {
                 dot_listen: self.dns_dot_listen.into_iter().collect(),
                 doh_listen: self.dns_doh_listen.into_iter().collect(),
                 doq_listen: self.dns_doq_listen.into_iter().collect(),

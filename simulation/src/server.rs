@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns_lb::hub::{Disk, Fence, Meeting, Memory, Session, review_withdrawals};
-use dns_lb::metrics::DnsMetrics;
-use dns_lb::state::State;
-use dns_lb::wire::{Name, Type};
-use dns_lb::zone::{Answer, Asker, Data, resolve};
+use dns_lb::testing::hub::{Disk, Fence, Meeting, Memory, Session, review_withdrawals};
+use dns_lb::testing::metrics::DnsMetrics;
+use dns_lb::testing::state::State;
+use dns_lb::testing::wire::{Name, Type};
+use dns_lb::testing::zone::{Answer, Asker, Data, resolve};
 use federation_controller::machine::DnsStream;
 use federation_prober::Probing;
 use federation_runtime::endpoints::Health;

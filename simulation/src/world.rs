@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use dns_lb::wire::Name;
+use dns_lb::testing::wire::Name;
 
 use crate::bug::Bug;
 use crate::check::{Checks, Violation};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns_lb::hub::{Disk, DiskError, Fence, Offer, Refused};
-use dns_lb::metrics::Transport;
-use dns_lb::state::{Applied, State};
-use dns_lb::zone::Zones;
+use dns_lb::testing::hub::{Disk, DiskError, Fence, Offer, Refused};
+use dns_lb::testing::metrics::Transport;
+use dns_lb::testing::state::{Applied, State};
+use dns_lb::testing::zone::Zones;
 use federation_runtime::endpoints::Health;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
@@ -96,7 +96,11 @@ fn a_change_is_validated_as_a_whole_update_is() {
     let Offer::Apply { zones, .. } = judge(emptied) else { panic!("not applied") };
     assert_eq!(zones.zones[0].set_count(), 0);
     let apex = &zones.zones[0].names[&zones.zones[0].origin];
-    assert_eq!(apex.kinds().collect::<Vec<_>>(), [dns_lb::wire::Type::NS], "a zone always has servers");
+    assert_eq!(
+        apex.kinds().collect::<Vec<_>>(),
+        [dns_lb::testing::wire::Type::NS],
+        "a zone always has servers"
+    );
 }
 
 #[tokio::test]

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns_lb::answer::{Context, CookiePolicy, Scratch, Secrets, answer};
-use dns_lb::compile::Snapshot;
-use dns_lb::hub::Fence;
-use dns_lb::metrics::{Counters, Transport};
-use dns_lb::state::{OwnSecrets, State};
-use dns_lb::transfer::{Keys, Session};
+use dns_lb::testing::answer::{Context, CookiePolicy, Scratch, Secrets, answer};
+use dns_lb::testing::compile::Snapshot;
+use dns_lb::testing::hub::Fence;
+use dns_lb::testing::metrics::{Counters, Transport};
+use dns_lb::testing::state::{OwnSecrets, State};
+use dns_lb::testing::transfer::{Keys, Session};
 use federation_runtime::endpoints::Health;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
@@ -139,7 +139,8 @@ fn two_picks_are_two_addresses() {
     let snapshot = snapshot(false);
     let sent = query("some.fed.example.test.", RecordType::A).to_vec().unwrap();
     for random in 0..100 {
-        let (octets, _) = reply(&sent, &context(&snapshot, Transport::Udp, dns_lb::zone::step(random)));
+        let (octets, _) =
+            reply(&sent, &context(&snapshot, Transport::Udp, dns_lb::testing::zone::step(random)));
         let mut addresses = last_octets(&octets);
         addresses.dedup();
         assert_eq!(addresses.len(), 2);
@@ -259,7 +260,7 @@ fn who_is_refused_is_told_why_and_so_is_who_asks_for_what_nobody_serves() {
     }
     assert_eq!(told(&snapshot, apex, 1, 4, Transport::Udp), (5, code(21)), "Hesiod");
     assert_eq!(told(&snapshot, "nobody.", 16, 3, Transport::Udp), (5, code(20)));
-    let silent = [&[0, 0], dns_lb::answer::SILENT].concat();
+    let silent = [&[0, 0], dns_lb::testing::answer::SILENT].concat();
     assert_eq!(told(&snapshot, "gone.fed.example.test.", 1, 1, Transport::Udp), (0, vec![silent.clone()]));
     assert_eq!(told(&stale, "gone.fed.example.test.", 1, 1, Transport::Udp), (0, vec![vec![0, 3], silent]));
     assert_eq!(told(&snapshot, "gone.fed.example.test.", 28, 1, Transport::Udp), (0, vec![]));
@@ -288,7 +289,7 @@ fn what_is_beyond_the_limit_is_cut_to_less_than_was_asked() {
     assert!(!message.metadata.truncation);
     // The answer to a signature that is not good has a question, and is cut to a header without one.
     let (mut forged, other) = (plain, Keys::parse("hmac-sha256:other:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap());
-    let key = other.get(&dns_lb::wire::Name::parse("other.").unwrap()).unwrap();
+    let key = other.get(&dns_lb::testing::wire::Name::parse("other.").unwrap()).unwrap();
     Session::request(key.clone()).sign(&mut forged, u64::from(context.now));
     let ours = Keys::parse("hmac-sha256:ours:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap();
     let context = Context { keys: Some(&ours), ..context };
@@ -296,7 +297,7 @@ fn what_is_beyond_the_limit_is_cut_to_less_than_was_asked() {
     buffer[..forged.len()].copy_from_slice(&forged);
     let counters = Counters::new(Transport::Udp);
     let reply = answer(&mut buffer, forged.len(), &mut Scratch::default(), &context, &counters).unwrap();
-    assert_eq!((reply.rcode, buffer[5]), (dns_lb::wire::Rcode::NOTAUTH, 1));
+    assert_eq!((reply.rcode, buffer[5]), (dns_lb::testing::wire::Rcode::NOTAUTH, 1));
     let length = reply.slip(&mut buffer, &context).unwrap();
     let message = Message::from_vec(&buffer[..length]).unwrap();
     assert!(message.metadata.truncation && message.queries.is_empty() && length == 12);

@@ -3,10 +3,10 @@
 use std::process::Command;
 use std::time::Instant;
 
-use dns_lb::answer::{Scratch, answer};
-use dns_lb::compile::Snapshot;
-use dns_lb::dnssec::Signatures;
-use dns_lb::metrics::{Counters, Transport};
+use dns_lb::testing::answer::{Scratch, answer};
+use dns_lb::testing::compile::Snapshot;
+use dns_lb::testing::dnssec::Signatures;
+use dns_lb::testing::metrics::{Counters, Transport};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType as T;
 use proto::v1;
@@ -31,7 +31,7 @@ fn asked(snapshot: &Snapshot, name: &str, kind: T, flags: u16, now: u32) -> (Mes
     sent[at..at + 2].copy_from_slice(&flags.to_be_bytes());
     let mut buffer = vec![0; 1232];
     buffer[..sent.len()].copy_from_slice(&sent);
-    let context = dns_lb::answer::Context { now, ..context(snapshot, Transport::Udp, 1) };
+    let context = dns_lb::testing::answer::Context { now, ..context(snapshot, Transport::Udp, 1) };
     let counters = Counters::new(Transport::Udp);
     let reply = answer(&mut buffer, sent.len(), &mut Scratch::default(), &context, &counters).unwrap();
     let message = Message::from_vec(&buffer[..reply.length]).unwrap();

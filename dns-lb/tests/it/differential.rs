@@ -1,9 +1,9 @@
 //! The hot path against hickory-proto: on any octets, both say the same or the hot path leaves it to the cold one.
 
-use dns_lb::answer::{Outcome, Scratch, cold, hot};
-use dns_lb::compile::Snapshot;
-use dns_lb::metrics::{Counters, Transport};
-use dns_lb::udp::Rng;
+use dns_lb::testing::answer::{Outcome, Scratch, cold, hot};
+use dns_lb::testing::compile::Snapshot;
+use dns_lb::testing::metrics::{Counters, Transport};
+use dns_lb::testing::udp::Rng;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 use proptest::prelude::*;

@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dns_lb::compile::Snapshot;
-use dns_lb::dnssec::Signatures;
-use dns_lb::metrics::{ClusterSlots, Transport};
-use dns_lb::zone::Zones;
+use dns_lb::testing::compile::Snapshot;
+use dns_lb::testing::dnssec::Signatures;
+use dns_lb::testing::metrics::{ClusterSlots, Transport};
+use dns_lb::testing::zone::Zones;
 use federation_core::dnssec::PublicKey;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dns_lb::Options;
-use dns_lb::transport::{EncryptedAddresses, EncryptedOptions};
+use dns_lb::testing::transport::{EncryptedAddresses, EncryptedOptions};
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType as T;
 use quinn::crypto::rustls::QuicClientConfig;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dns_lb::hub::{Disk, Fence, Offer, Refused};
-use dns_lb::state::{Applied, State};
-use dns_lb::zone::Zones;
+use dns_lb::testing::hub::{Disk, Fence, Offer, Refused};
+use dns_lb::testing::state::{Applied, State};
+use dns_lb::testing::zone::Zones;
 use federation_runtime::endpoints::Health;
 use proto::v1;
 
@@ -273,13 +273,13 @@ fn a_held_zone_keeps_its_variants_for_the_same_regions() {
     };
     for judged in [judge(&served, offered.clone(), &Fence::default()), judge_without_disk(&served, offered)] {
         let Offer::Apply { zones, .. } = judged else { panic!("not applied") };
-        let name = dns_lb::wire::Name::parse(o).unwrap();
+        let name = dns_lb::testing::wire::Name::parse(o).unwrap();
         let (_, set) = zones.zones[0].names[&name].iter().next().unwrap();
         let of = |region: &str| {
             let region = zones.regions.names.get(region).unwrap();
-            set.units(dns_lb::wire::Type::A, region).units[0].data[0].clone()
+            set.units(dns_lb::testing::wire::Type::A, region).units[0].data[0].clone()
         };
-        let address = |last| dns_lb::zone::Data::A([192, 0, 2, last].into());
+        let address = |last| dns_lb::testing::zone::Data::A([192, 0, 2, last].into());
         assert_eq!((of("asia"), of("europe")), (address(2), address(1)));
     }
 }

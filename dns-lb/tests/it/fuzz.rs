@@ -1,12 +1,12 @@
 //! Whatever octets come, by whatever transport, from a signed zone and with keys for transfers: an answer is one, fits, and belongs to its query.
 
-use dns_lb::answer::{Context, Scratch, answer};
-use dns_lb::compile::Snapshot;
-use dns_lb::dnssec::Signatures;
-use dns_lb::metrics::{Counters, Transport};
-use dns_lb::transfer::{Keys, Session};
-use dns_lb::udp::Rng;
-use dns_lb::wire::Name;
+use dns_lb::testing::answer::{Context, Scratch, answer};
+use dns_lb::testing::compile::Snapshot;
+use dns_lb::testing::dnssec::Signatures;
+use dns_lb::testing::metrics::{Counters, Transport};
+use dns_lb::testing::transfer::{Keys, Session};
+use dns_lb::testing::udp::Rng;
+use dns_lb::testing::wire::Name;
 
 use crate::differential::{damaged, number, sent};
 use crate::dnssec::{NOW, compiled, key, signed};

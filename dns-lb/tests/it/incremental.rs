@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dns_lb::client::ClientMap;
-use dns_lb::compile::Snapshot;
-use dns_lb::dnssec::Signatures;
-use dns_lb::metrics::{ClusterSlots, Transport};
-use dns_lb::udp::Rng;
-use dns_lb::zone::Zones;
+use dns_lb::testing::client::ClientMap;
+use dns_lb::testing::compile::Snapshot;
+use dns_lb::testing::dnssec::Signatures;
+use dns_lb::testing::metrics::{ClusterSlots, Transport};
+use dns_lb::testing::udp::Rng;
+use dns_lb::testing::zone::Zones;
 use hickory_proto::rr::RecordType;
 use proto::v1;
 

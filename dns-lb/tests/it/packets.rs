@@ -1,6 +1,6 @@
 //! What is answered, packet by packet.
 
-use dns_lb::metrics::Transport;
+use dns_lb::testing::metrics::Transport;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{DNSClass, RData, RecordType};
@@ -106,7 +106,7 @@ fn weights_decide_how_often_a_choice_is_answered() {
     let (snapshot, sent) =
         (snapshot(false), query("web.default.fed.example.test.", RecordType::A).to_vec().unwrap());
     let (mut taiwan, mut tokyo) = (0, 0);
-    let mut rng = dns_lb::udp::Rng::new(99);
+    let mut rng = dns_lb::testing::udp::Rng::new(99);
     for _ in 0..8000 {
         let reply = ask(&snapshot, &sent, Transport::Udp, rng.next_u64()).unwrap();
         match Message::from_vec(&reply).unwrap().answers.len() {
@@ -121,7 +121,7 @@ fn weights_decide_how_often_a_choice_is_answered() {
 #[test]
 fn all_choices_are_rotated_and_none_repeated() {
     let (snapshot, sent) = (snapshot(false), query("all.fed.example.test.", RecordType::A).to_vec().unwrap());
-    let mut rng = dns_lb::udp::Rng::new(1);
+    let mut rng = dns_lb::testing::udp::Rng::new(1);
     let firsts: std::collections::BTreeSet<String> = (0..100)
         .map(|_| {
             let reply =

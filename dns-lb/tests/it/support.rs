@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use dns_lb::answer::{Context, CookiePolicy, Scratch, answer};
-use dns_lb::client::ClientMap;
-use dns_lb::compile::Snapshot;
-use dns_lb::dnssec::Signatures;
-use dns_lb::metrics::{ClusterSlots, Counters, Transport};
-use dns_lb::transport::EncryptedAddresses;
-use dns_lb::zone::Zones;
+use dns_lb::testing::answer::{Context, CookiePolicy, Scratch, answer};
+use dns_lb::testing::client::ClientMap;
+use dns_lb::testing::compile::Snapshot;
+use dns_lb::testing::dnssec::Signatures;
+use dns_lb::testing::metrics::{ClusterSlots, Counters, Transport};
+use dns_lb::testing::transport::EncryptedAddresses;
+use dns_lb::testing::zone::Zones;
 use dns_lb::{Options, Service};
 use federation_runtime::endpoints::{Health, Metrics};
 use federation_runtime::shutdown::Shutdown;
@@ -268,7 +268,7 @@ pub fn udp(name: &str, kind: RecordType) -> Message {
 pub struct Running {
     pub address: SocketAddr,
     pub encrypted: EncryptedAddresses,
-    pub state: dns_lb::state::State,
+    pub state: dns_lb::testing::state::State,
     pub health: Health,
     pub metrics: Metrics,
     shutdown: Shutdown,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use dns_lb::hub::Disk;
-use dns_lb::takeover::Predecessor;
+use dns_lb::testing::hub::Disk;
+use dns_lb::testing::takeover::Predecessor;
 use hickory_proto::rr::RecordType;
 use quinn::{ConnectionError, Endpoint, VarInt};
 use tokio::time::timeout;

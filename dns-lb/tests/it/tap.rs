@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dns_lb::Options;
-use dns_lb::tap::TapOptions;
+use dns_lb::testing::tap::TapOptions;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 use serde_json::Value;

@@ -87,7 +87,7 @@ async fn a_load_balancer_that_says_a_name_is_answered_by_it() {
 }
 
 /// The name server of somebody who runs load balancers.
-fn provider() -> (SocketAddr, dns_lb::state::State) {
+fn provider() -> (SocketAddr, dns_lb::State) {
     let options = dns_lb::Options {
         listen: vec![([127, 0, 0, 1], 0).into()],
         threads: std::num::NonZeroUsize::new(1),
