@@ -169,7 +169,7 @@ fn zones(
             }
             let kind = question.kind;
             let (body, proofs) = (&mut body, &mut proofs);
-            Positive { kind, sink, body, proofs, asking, counters }.write(node)?
+            Positive { kind, sink: &mut *sink, body, proofs, asking: &mut *asking, counters }.write(node)?
         }
     };
     proofs.write(negative, sink, &mut body)?;
