@@ -369,11 +369,9 @@ impl DnsMetrics {
         }
         Ok(())
     }
-}
 
-impl Collector for DnsMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let threads = self.threads.lock().clone();
+    /// What came, and what became of it, by transport.
+    fn encode_queries(threads: &[Arc<Counters>], e: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let sum = |transport, read: &dyn Fn(&Counters) -> u64| -> u64 {
             threads.iter().filter(|t| t.transport == transport).map(|t| read(t)).sum()
         };
@@ -400,17 +398,6 @@ impl Collector for DnsMetrics {
             ([("action", "withheld")], sum(Transport::Udp, &|t| t.limits().0)),
             ([("action", "cut")], sum(Transport::Udp, &|t| t.limits().1)),
         ];
-        let names = self.clusters.names();
-        let clusters: Vec<_> = names
-            .iter()
-            .enumerate()
-            .map(|(slot, name)| {
-                let count = |t: &Arc<Counters>| t.clusters.get(slot).map_or(0, |c| c.load(Relaxed));
-                ([("cluster", &**name)], threads.iter().map(count).sum())
-            })
-            .collect();
-        let named = self.named(&threads, &names);
-        let e = &mut encoder;
         Self::counter(e, "dns_queries", "Queries answered, by transport and response code", &queries)?;
         Self::counter(
             e,
@@ -423,7 +410,21 @@ impl Collector for DnsMetrics {
         Self::counter(e, "dns_cold_path", "Queries that the compiled answers do not cover", &cold)?;
         Self::counter(e, "dns_client_subnet", "Queries with a Client Subnet option", &subnets)?;
         Self::counter(e, "dns_cookies", "Queries with a cookie; known: with a good server cookie", &cookies)?;
-        Self::counter(e, "dns_rate_limited", "Answers beyond the limit on answers", &limited)?;
+        Self::counter(e, "dns_rate_limited", "Answers beyond the limit on answers", &limited)
+    }
+
+    /// The clusters that answers named.
+    fn encode_answers(&self, threads: &[Arc<Counters>], e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let names = self.clusters.names();
+        let clusters: Vec<_> = names
+            .iter()
+            .enumerate()
+            .map(|(slot, name)| {
+                let count = |t: &Arc<Counters>| t.clusters.get(slot).map_or(0, |c| c.load(Relaxed));
+                ([("cluster", &**name)], threads.iter().map(count).sum())
+            })
+            .collect();
+        let named = self.named(threads, &names);
         Self::counter(
             e,
             "dns_answers",
@@ -435,19 +436,26 @@ impl Collector for DnsMetrics {
             "dns_name_answers",
             "Answers about a balanced name that named a cluster, by name, transport and cluster",
             &named,
-        )?;
-        if let Some(taps) = &*self.taps.lock() {
-            let wanted = Output::ALL.into_iter().filter(|output| taps.wants(*output));
-            let of = |output: Output| {
-                let (name, counts) = (output.label(), taps.counts(output));
-                let one = |outcome, count: &AtomicU64| {
-                    ([("output", name), ("outcome", outcome)], count.load(Relaxed))
-                };
-                [one("written", &counts.written), one("dropped", &counts.dropped)]
-            };
-            let help = "Lines of the log of queries, and messages of dnstap; dropped: the writer was behind, or nobody took them";
-            Self::counter(e, "dns_tap", help, &wanted.flat_map(of).collect::<Vec<_>>())?;
-        }
+        )
+    }
+
+    /// The log of queries, and dnstap.
+    fn encode_taps(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let taps = self.taps.lock();
+        let Some(taps) = &*taps else { return Ok(()) };
+        let wanted = Output::ALL.into_iter().filter(|output| taps.wants(*output));
+        let of = |output: Output| {
+            let (name, counts) = (output.label(), taps.counts(output));
+            let one =
+                |outcome, count: &AtomicU64| ([("output", name), ("outcome", outcome)], count.load(Relaxed));
+            [one("written", &counts.written), one("dropped", &counts.dropped)]
+        };
+        let help = "Lines of the log of queries, and messages of dnstap; dropped: the writer was behind, or nobody took them";
+        Self::counter(encoder, "dns_tap", help, &wanted.flat_map(of).collect::<Vec<_>>())
+    }
+
+    /// The zones, and the hub.
+    fn encode_zones(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let state = self.state.lock().as_ref().map(|read| read()).unwrap_or_default();
         let mut gauge = |name: &str, help: &str, value: u64| -> fmt::Result {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -469,11 +477,16 @@ impl Collector for DnsMetrics {
             ([("reason", "older")], state.refused_older),
             ([("reason", "incarnation")], state.refused_foreign),
         ];
-        Self::counter(
-            &mut encoder,
-            "dns_updates_refused",
-            "Updates of the hub that were not applied",
-            &refused,
-        )
+        Self::counter(encoder, "dns_updates_refused", "Updates of the hub that were not applied", &refused)
+    }
+}
+
+impl Collector for DnsMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let threads = self.threads.lock().clone();
+        Self::encode_queries(&threads, &mut encoder)?;
+        self.encode_answers(&threads, &mut encoder)?;
+        self.encode_taps(&mut encoder)?;
+        self.encode_zones(&mut encoder)
     }
 }
