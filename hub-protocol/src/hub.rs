@@ -99,8 +99,7 @@ pub struct Session {
     plans: Plans,
     /// When the agent was last told that it holds what is wanted.
     leased_at: Option<u64>,
-    /// Events that the backlog had no room for, or no message.
-    pub events_dropped: u64,
+    events_dropped: u64,
 }
 
 impl Session {
@@ -157,14 +156,14 @@ impl Session {
 
     /// A new stream of this agent begins; an older one, if any, counts as lost.
     pub fn reconnected(&mut self, now: u64) {
-        self.disconnected(now);
+        self.disconnected();
         self.link = Link::Greeting;
         self.heard_at = now;
         self.lost = false;
     }
 
     /// The stream is gone.
-    pub fn disconnected(&mut self, _now: u64) {
+    pub fn disconnected(&mut self) {
         self.link = Link::Down;
         self.control.clear();
         self.asked_at = None;
@@ -214,6 +213,11 @@ impl Session {
         self.leased_at
     }
 
+    /// Events that the backlog had no room for, or no message.
+    pub fn events_dropped(&self) -> u64 {
+        self.events_dropped
+    }
+
     /// Digest of the hub's table.
     pub fn digest(&self) -> Digest {
         self.digest
@@ -228,7 +232,7 @@ impl Session {
 
     /// Wants an object in this member. An older `(epoch, generation)` for the same uid changes nothing. A manifest over
     /// [`MANIFEST_LIMIT`] is not sent, and the agent keeps what it has: [`Event::Applied`] says so once for each generation.
-    pub fn set_desired(&mut self, _now: u64, desired: Desired) {
+    pub fn set_desired(&mut self, desired: Desired) {
         self.set_epoch(desired.epoch);
         let hash = content_hash(&desired.manifest);
         let key = desired.key.clone();
@@ -293,20 +297,20 @@ impl Session {
     }
 
     /// The controller has given everything that it wants here: from now on, what the agent holds besides is a stray.
-    pub fn desired_complete(&mut self, _now: u64) {
+    pub fn desired_complete(&mut self) {
         self.complete = true;
         self.report_strays();
     }
 
     /// Removes the member's copy, with the gate's permit. Pending until the agent answers, however often the stream breaks; but what was
     /// permitted while the agent was away, or on an earlier stream, or before a freeze, is not done: [`Event::Lapsed`] asks for another permit.
-    pub fn request_removal(&mut self, _now: u64, key: Key, uid: String, epoch: u64, permit: v1::Permit) {
+    pub fn request_removal(&mut self, key: Key, uid: String, epoch: u64, permit: v1::Permit) {
         self.withdraw(key, uid, epoch, Some(permit));
     }
 
     /// Leaves the member's copy in place, without the federation's marks. Pending until the agent answers. It takes the place of a
     /// removal of the same object that is pending: one that was not sent yet never is.
-    pub fn release(&mut self, _now: u64, key: Key, uid: String, epoch: u64) {
+    pub fn release(&mut self, key: Key, uid: String, epoch: u64) {
         self.withdraw(key, uid, epoch, None);
     }
 
@@ -343,7 +347,7 @@ impl Session {
     }
 
     /// Sends an Event that was posted to the federation. Kept while the agent is away, up to the backlog.
-    pub fn deliver_event(&mut self, _now: u64, event: v1::DeliverEvent) {
+    pub fn deliver_event(&mut self, event: v1::DeliverEvent) {
         if event.event.len() > MANIFEST_LIMIT {
             self.events_dropped += 1;
             return;

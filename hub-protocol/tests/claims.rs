@@ -97,11 +97,11 @@ fn what_an_agent_runs_is_known_before_anything_is_wanted_and_until_it_has_taken_
     assert_eq!(claimed(&hub), Some((50, Some(3))));
 
     // An older decision is refused, and changes nothing of what is known.
-    hub.set_desired(1, desired(7, 1));
+    hub.set_desired(desired(7, 1));
     talk(&mut hub, &mut agent);
     assert_eq!(claimed(&hub), Some((50, Some(3))));
 
-    hub.set_desired(1, desired(51, 1));
+    hub.set_desired(desired(51, 1));
     talk(&mut hub, &mut agent);
     agent.applied(1, applied());
     talk(&mut hub, &mut agent);
@@ -111,10 +111,10 @@ fn what_an_agent_runs_is_known_before_anything_is_wanted_and_until_it_has_taken_
 #[test]
 fn what_differs_from_what_was_wanted_before_the_agent_came_is_known_too() {
     let mut hub = Session::new(Config { incarnation: "store".into(), ..Config::default() });
-    hub.set_desired(0, desired(7, 1));
+    hub.set_desired(desired(7, 1));
     connect(&mut hub, &mut agent());
     assert_eq!(claimed(&hub), Some((50, Some(3))));
-    hub.disconnected(2);
+    hub.disconnected();
     assert_eq!(claimed(&hub), None, "of another connection nothing is known");
     assert!(!hub.is_compared() && hub.has_told(), "but what was wanted here since it told");
 }
@@ -146,7 +146,7 @@ fn other_contents_under_the_same_numbers_are_answered_too() {
     connect(&mut hub, &mut agent);
     // A store that was restored from a backup counts on from there: what it gives has been given before.
     for replicas in [2, 4] {
-        hub.set_desired(1, desired(51, replicas));
+        hub.set_desired(desired(51, replicas));
         talk(&mut hub, &mut agent);
         assert_eq!(hub.pending(), 1);
         agent.applied(1, applied());

@@ -52,12 +52,12 @@ fn a_hub_that_restarts_compares_more_objects_than_a_message_holds() {
     while agent.poll_action().is_some() {}
     let mut hub = hub::Session::new(hub::Config::default());
     // Two are strays, the last of all among them; one was made anew meanwhile; one is new.
-    hub.set_desired(0, desired(OBJECTS, "same"));
-    hub.set_desired(0, desired(7, "other"));
+    hub.set_desired(desired(OBJECTS, "same"));
+    hub.set_desired(desired(7, "other"));
     for number in (1..OBJECTS - 1).filter(|number| *number != 7) {
-        hub.set_desired(0, desired(number, "same"));
+        hub.set_desired(desired(number, "same"));
     }
-    hub.desired_complete(0);
+    hub.desired_complete();
     hub.reconnected(0);
     agent.connected(0, "one".into());
 
@@ -110,7 +110,7 @@ fn a_hub_that_restarts_compares_more_objects_than_a_message_holds() {
 #[test]
 fn strays_are_counted_anew_with_each_comparison_and_are_none_when_they_are_wanted() {
     let mut hub = hub::Session::new(hub::Config::default());
-    hub.desired_complete(0);
+    hub.desired_complete();
     let say = |hub: &mut hub::Session, message| {
         hub.handle_message(0, v1::AgentMessage { message: Some(message) });
     };
@@ -137,8 +137,8 @@ fn strays_are_counted_anew_with_each_comparison_and_are_none_when_they_are_wante
     say(&mut hub, beat());
     assert!(counts(&mut hub).is_empty(), "nothing new");
     // Their manifests are applied again.
-    hub.set_desired(0, desired(1, "same"));
-    hub.set_desired(0, desired(2, "same"));
+    hub.set_desired(desired(1, "same"));
+    hub.set_desired(desired(2, "same"));
     say(&mut hub, beat());
     assert_eq!(counts(&mut hub), [0]);
     say(&mut hub, beat());
@@ -149,9 +149,9 @@ fn strays_are_counted_anew_with_each_comparison_and_are_none_when_they_are_wante
 fn what_is_wanted_while_the_answer_comes_is_sent_if_it_is_not_there() {
     let mut hub = hub::Session::new(hub::Config::default());
     for number in 0..4 {
-        hub.set_desired(0, desired(number, "same"));
+        hub.set_desired(desired(number, "same"));
     }
-    hub.desired_complete(0);
+    hub.desired_complete();
     hub.reconnected(0);
     let say = |hub: &mut hub::Session, message| {
         hub.handle_message(0, v1::AgentMessage { message: Some(message) });
@@ -179,7 +179,7 @@ fn what_is_wanted_while_the_answer_comes_is_sent_if_it_is_not_there() {
     assert!(applies(&mut hub).is_empty(), "nothing is sent before all of the answer is there");
     // One that the agent has said that it holds, one that it will say, and one that it does not hold.
     for number in [5, 6, 7] {
-        hub.set_desired(0, desired(number, "same"));
+        hub.set_desired(desired(number, "same"));
     }
     say(&mut hub, page(&[1, 6], true));
     say(&mut hub, page(&[2], false));

@@ -66,18 +66,18 @@ fn beats(session: &mut hub::Session, sequence: u64) -> (bool, u64) {
 #[test]
 fn what_was_permitted_while_the_agent_was_away_is_asked_again_when_it_comes() {
     let mut session = hub::Session::new(hub::Config::default());
-    session.desired_complete(0);
-    session.request_removal(0, key(), "u".into(), 5, permit(5));
+    session.desired_complete();
+    session.request_removal(key(), "u".into(), 5, permit(5));
     assert_eq!(session.withdrawal(&key()).map(|pending| pending.how), Some(Withdrawal::Lapsed));
     comes(&mut session);
     assert_eq!(lapsed(&mut session), [key()]);
     assert_eq!(removals(&mut session), [] as [u64; 0]);
     // It holds what is known to be there: its leases do not lapse over what waits for a permit.
     assert!(beats(&mut session, 1).0);
-    session.request_removal(1, key(), "u".into(), 6, permit(6));
+    session.request_removal(key(), "u".into(), 6, permit(6));
     assert_eq!(removals(&mut session), [6]);
     // On the next stream, anew.
-    session.disconnected(2);
+    session.disconnected();
     comes(&mut session);
     assert_eq!((lapsed(&mut session), removals(&mut session)), (vec![key()], vec![]));
     assert!(!std::iter::from_fn(|| session.poll_event()).any(|event| matches!(event, Event::Strays { .. })));
@@ -92,17 +92,17 @@ fn unlisted(session: &mut hub::Session) -> Vec<(Key, String)> {
 #[test]
 fn a_copy_that_went_before_its_agent_could_say_so_is_known_not_to_be_listed_and_still_asked_for() {
     let mut session = hub::Session::new(hub::Config::default());
-    session.desired_complete(0);
+    session.desired_complete();
     comes(&mut session);
-    session.request_removal(1, key(), "u".into(), 6, permit(6));
+    session.request_removal(key(), "u".into(), 6, permit(6));
     assert_eq!(removals(&mut session), [6]);
-    session.disconnected(2);
+    session.disconnected();
     // It did not get that.
     comes(&mut session);
     assert_eq!(unlisted(&mut session), []);
-    session.request_removal(3, key(), "u".into(), 7, permit(7));
+    session.request_removal(key(), "u".into(), 7, permit(7));
     assert_eq!(removals(&mut session), [7]);
-    session.disconnected(4);
+    session.disconnected();
     // It did, and removed the copy; its next run knows nothing of it. Both sides list the same now, or another template's copy is there.
     for reply in [
         v1::DigestReply { equal: true, ..v1::DigestReply::default() },
@@ -117,12 +117,12 @@ fn a_copy_that_went_before_its_agent_could_say_so_is_known_not_to_be_listed_and_
         hear(&mut session, Up::DigestReply(reply));
         assert_eq!(unlisted(&mut session), [(key(), "u".to_owned())]);
         assert_eq!(session.withdrawal(&key()).map(|pending| pending.how), Some(Withdrawal::Lapsed));
-        session.disconnected(6);
+        session.disconnected();
     }
     // What is permitted on this stream is under way.
     session.reconnected(7);
     hear(&mut session, Up::Hello(v1::Hello::default()));
-    session.request_removal(8, key(), "u".into(), 8, permit(8));
+    session.request_removal(key(), "u".into(), 8, permit(8));
     hear(&mut session, Up::DigestReply(v1::DigestReply::default()));
     assert_eq!(unlisted(&mut session), []);
 }
@@ -130,20 +130,20 @@ fn a_copy_that_went_before_its_agent_could_say_so_is_known_not_to_be_listed_and_
 #[test]
 fn a_freeze_voids_permits_that_are_on_their_way() {
     let mut session = hub::Session::new(hub::Config::default());
-    session.desired_complete(0);
+    session.desired_complete();
     comes(&mut session);
     lapsed(&mut session);
     sent(&mut session);
-    session.request_removal(1, key(), "u".into(), 7, permit(7));
+    session.request_removal(key(), "u".into(), 7, permit(7));
     assert!(session.may_be_gone(&key(), "u") && !session.may_be_gone(&key(), "another's"));
     session.void_permits(8);
     assert_eq!((lapsed(&mut session), removals(&mut session)), (vec![key()], vec![]));
     assert!(session.may_be_gone(&key(), "u"), "it may have been done before the freeze");
     assert_eq!(beats(&mut session, 1).1, 8, "the agent is told, too");
     // Whoever asked before the freeze and comes late.
-    session.request_removal(1, key(), "u".into(), 7, permit(7));
+    session.request_removal(key(), "u".into(), 7, permit(7));
     assert_eq!((lapsed(&mut session), removals(&mut session)), (vec![key()], vec![]));
-    session.request_removal(1, key(), "u".into(), 9, permit(9));
+    session.request_removal(key(), "u".into(), 9, permit(9));
     assert_eq!((lapsed(&mut session), removals(&mut session)), (vec![], vec![9]));
     let removed = v1::Removed {
         key: Some(key().into()),

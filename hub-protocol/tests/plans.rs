@@ -62,9 +62,9 @@ impl World {
         let config = agent::Config { cluster: "tokyo".into(), ..agent::Config::default() };
         let mut hub = hub::Session::new(hub::Config::default());
         for (name, lease_ms) in [("web", 0), ("ledger", 5_000)] {
-            hub.set_desired(0, desired(name, 1, 2, lease_ms));
+            hub.set_desired(desired(name, 1, 2, lease_ms));
         }
-        hub.desired_complete(0);
+        hub.desired_complete();
         Self {
             now: 0,
             agent: agent::Session::new(0, config, Desired::default()),
@@ -114,7 +114,7 @@ impl World {
             }
             Action::Connect => self.agent.disconnected(now, 1),
             Action::Disconnect { .. } => {
-                self.hub.disconnected(now);
+                self.hub.disconnected();
                 self.agent.disconnected(now, 1);
             }
             Action::Apply(entry) => {
@@ -277,17 +277,17 @@ fn what_was_done_stands_until_the_hub_has_taken_it_in() {
     again.restore(world.kept.acted.as_ref().unwrap());
     assert_eq!(again.get(&key("web")).unwrap().floor, 4);
     let config = agent::Config { cluster: "tokyo".into(), ..agent::Config::default() };
-    world.agent = agent::Session::new(world.now, config, again).with_plans(world.now, world.kept.clone());
+    world.agent = agent::Session::with_plans(world.now, config, again, world.kept.clone());
     world.applied.clear();
     world.connected = true;
     world.run(40_000);
     let acted = world.hello().acted.clone().unwrap();
     assert_eq!((acted.clusters, acted.raised.len()), (vec!["taiwan".to_owned()], 1));
     // A decision that knows nothing of it changes nothing.
-    world.hub.set_desired(world.now, hub::Desired { generation: 2, ..desired("web", 9, 2, 0) });
+    world.hub.set_desired(hub::Desired { generation: 2, ..desired("web", 9, 2, 0) });
     world.run(42_000);
     assert_eq!(world.applied.last(), Some(&("web".to_owned(), 4)));
-    world.hub.set_desired(world.now, hub::Desired { generation: 2, ..desired("web", 10, 4, 0) });
+    world.hub.set_desired(hub::Desired { generation: 2, ..desired("web", 10, 4, 0) });
     world.hub.set_adopted(1);
     world.run(45_000);
     assert_eq!(world.applied.last(), Some(&("web".to_owned(), 0)), "the manifest says it now");

@@ -109,10 +109,10 @@ fn named(name: &str, generation: i64) -> Vec<(String, i64)> {
 #[test]
 fn what_no_message_holds_is_refused_once_and_the_others_go_out() {
     let mut session = Session::new(Config::default());
-    session.set_desired(0, desired("before", 1, 2));
-    session.set_desired(0, desired("large", 1, MANIFEST_LIMIT + 1));
-    session.set_desired(0, desired("other", 1, MANIFEST_LIMIT));
-    session.desired_complete(0);
+    session.set_desired(desired("before", 1, 2));
+    session.set_desired(desired("large", 1, MANIFEST_LIMIT + 1));
+    session.set_desired(desired("other", 1, MANIFEST_LIMIT));
+    session.desired_complete();
     comes(&mut session, Vec::new());
     assert_eq!(sent(&mut session), [("before".to_owned(), 1), ("other".to_owned(), 1)]);
     assert_eq!(heard(&mut session), (named("large", 1), 0));
@@ -122,34 +122,34 @@ fn what_no_message_holds_is_refused_once_and_the_others_go_out() {
     assert!(current(&mut session, &holds));
     assert_eq!((session.pending(), sent(&mut session)), (0, Vec::new()));
     // Wanted again, and by a newer decision.
-    session.set_desired(2, desired("large", 1, MANIFEST_LIMIT + 1));
-    session.set_desired(2, Desired { epoch: 8, ..desired("large", 1, MANIFEST_LIMIT + 1) });
+    session.set_desired(desired("large", 1, MANIFEST_LIMIT + 1));
+    session.set_desired(Desired { epoch: 8, ..desired("large", 1, MANIFEST_LIMIT + 1) });
     assert!(heard(&mut session).0.is_empty());
-    session.set_desired(2, desired("large", 2, MANIFEST_LIMIT + 1));
+    session.set_desired(desired("large", 2, MANIFEST_LIMIT + 1));
     assert_eq!(heard(&mut session).0, named("large", 2));
-    session.set_desired(3, desired("large", 3, 2));
+    session.set_desired(desired("large", 3, 2));
     assert_eq!(sent(&mut session), named("large", 3));
 }
 
 #[test]
 fn a_member_keeps_what_it_has_of_what_has_become_too_large() {
     let mut session = Session::new(Config::default());
-    session.set_desired(0, desired("grows", 1, 2));
-    session.desired_complete(0);
+    session.set_desired(desired("grows", 1, 2));
+    session.desired_complete();
     let holds = [item("grows", 1, 2)];
     comes(&mut session, holds.to_vec());
-    session.set_desired(1, desired("grows", 2, MANIFEST_LIMIT + 1));
+    session.set_desired(desired("grows", 2, MANIFEST_LIMIT + 1));
     assert!(current(&mut session, &holds));
     assert_eq!((sent(&mut session), heard(&mut session)), (Vec::new(), (named("grows", 2), 0)));
     // A hub that starts anew has never wanted the small one.
     let mut session = Session::new(Config::default());
-    session.set_desired(0, desired("grows", 2, MANIFEST_LIMIT + 1));
-    session.desired_complete(0);
+    session.set_desired(desired("grows", 2, MANIFEST_LIMIT + 1));
+    session.desired_complete();
     comes(&mut session, holds.to_vec());
     assert!(current(&mut session, &holds));
     assert_eq!((sent(&mut session), heard(&mut session)), (Vec::new(), (named("grows", 2), 0)));
     // It goes as everything goes.
-    session.release(2, key("grows"), "grows".into(), 9);
+    session.release(key("grows"), "grows".into(), 9);
     let released =
         session.poll_transmit().is_some_and(|message| matches!(message.message, Some(Down::Release(_))));
     assert!(released);

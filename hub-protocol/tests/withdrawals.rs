@@ -45,19 +45,19 @@ fn withdrawal(session: &Session, key: &Key) -> Option<Withdrawal> {
 fn a_release_takes_the_place_of_a_removal_that_was_not_answered() {
     let key = Key::from(v1::Key { name: "web".into(), ..v1::Key::default() });
     let mut session = Session::new(Config::default());
-    session.desired_complete(0);
+    session.desired_complete();
     session.reconnected(0);
-    session.request_removal(0, key.clone(), "u".into(), 5, v1::Permit::default());
+    session.request_removal(key.clone(), "u".into(), 5, v1::Permit::default());
     assert_eq!(withdrawal(&session, &key), Some(Withdrawal::Removal));
 
     // The agent went away without a word, and the operator thinks better of it.
-    session.disconnected(2);
-    session.release(3, key.clone(), "u".into(), 6);
+    session.disconnected();
+    session.release(key.clone(), "u".into(), 6);
     assert_eq!(withdrawal(&session, &key), Some(Withdrawal::Release));
     assert_eq!(withdrawals(&told(&mut session, 4, &key)), ["release"]);
     // Also where both came while it was connected: nothing is said twice.
     let other = Key::from(v1::Key { name: "db".into(), ..v1::Key::default() });
-    session.request_removal(5, other.clone(), "v".into(), 7, v1::Permit::default());
-    session.release(5, other, "v".into(), 8);
+    session.request_removal(other.clone(), "v".into(), 7, v1::Permit::default());
+    session.release(other, "v".into(), 8);
     assert_eq!(withdrawals(&heard(&mut session)), ["release"]);
 }

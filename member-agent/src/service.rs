@@ -145,7 +145,7 @@ impl Service {
             ..Config::default()
         };
         let link = Link {
-            session: Session::new(0, config, desired).with_plans(0, kept),
+            session: Session::with_plans(0, config, desired, kept),
             store,
             world,
             executor,

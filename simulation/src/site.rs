@@ -137,12 +137,12 @@ impl Site {
         if let Some(acted) = &self.disk.plans.acted {
             desired.restore(acted);
         }
-        let mut session = agent::Session::new(
+        let mut session = agent::Session::with_plans(
             now,
             agent::Config { cluster: self.name.clone(), ..agent::Config::default() },
             desired,
-        )
-        .with_plans(now, self.disk.plans.clone());
+            self.disk.plans.clone(),
+        );
         session.set_facts(now, Facts { agent_version: "1".into(), ..Facts::default() });
         session.set_vitals(now, Vitals { api_ok: true, ..Vitals::default() });
         self.member.forget_told();

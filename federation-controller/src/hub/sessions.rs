@@ -101,7 +101,7 @@ impl Sessions {
                 let mut session = Session::new(self.0.config.clone());
                 session.set_epoch(self.0.epoch.load(Ordering::SeqCst));
                 if self.0.complete.load(Ordering::SeqCst) {
-                    session.desired_complete(self.now());
+                    session.desired_complete();
                 }
                 Arc::new(Member {
                     made: self.now(),
@@ -125,14 +125,14 @@ impl Sessions {
 
     /// Wants an object in a member.
     pub(crate) fn desire(&self, cluster: &str, desired: Desired) {
-        self.with(cluster, |session, now| session.set_desired(now, desired));
+        self.with(cluster, |session, _| session.set_desired(desired));
     }
 
     /// Removes a member's copy, with the gate's permit. Asked again while pending: no new request, unless the last permit is void.
     pub(crate) fn remove(&self, cluster: &str, key: Key, uid: &str, epoch: u64, permit: v1::Permit) {
-        self.with(cluster, |session, now| {
+        self.with(cluster, |session, _| {
             if session.withdrawal(&key).is_none_or(|pending| pending.how == Withdrawal::Lapsed) {
-                session.request_removal(now, key, uid.to_owned(), epoch, permit);
+                session.request_removal(key, uid.to_owned(), epoch, permit);
             }
         });
     }
@@ -171,21 +171,21 @@ impl Sessions {
 
     /// Leaves a member's copy without the federation's marks. A removal of it that the agent has not answered gives way.
     pub(crate) fn release(&self, cluster: &str, key: Key, uid: &str, epoch: u64) {
-        self.with(cluster, |session, now| {
+        self.with(cluster, |session, _| {
             let may = session.withdrawal(&key).is_none_or(|pending| match pending.how {
                 Withdrawal::Release => false,
                 Withdrawal::Removal => pending.uid == uid,
                 Withdrawal::Lapsed => true,
             });
             if may {
-                session.release(now, key, uid.to_owned(), epoch);
+                session.release(key, uid.to_owned(), epoch);
             }
         });
     }
 
     /// Delivers an Event that was posted to the federation.
     pub(crate) fn deliver(&self, cluster: &str, event: v1::DeliverEvent) {
-        self.with(cluster, |session, now| session.deliver_event(now, event));
+        self.with(cluster, |session, _| session.deliver_event(event));
     }
 
     /// What a member's agent is to probe.
@@ -218,7 +218,7 @@ impl Sessions {
         self.0.complete.store(true, Ordering::SeqCst);
         let members: Vec<_> = self.0.members.read().values().cloned().collect();
         for member in members {
-            member.session.lock().desired_complete(self.now());
+            member.session.lock().desired_complete();
             member.wake.notify_one();
         }
     }
@@ -293,7 +293,7 @@ impl Sessions {
     pub(crate) fn restart(&self, cluster: &str) {
         if let Some(member) = self.0.members.read().get(cluster) {
             member.stream.fetch_add(1, Ordering::SeqCst);
-            member.session.lock().disconnected(self.now());
+            member.session.lock().disconnected();
             member.wake.notify_one();
         }
     }
@@ -444,9 +444,7 @@ impl Sessions {
         self.0.metrics.sessions.dec();
         // Of a cluster that has left there is no session any more.
         let member = self.0.members.read().get(cluster).cloned();
-        if member
-            .is_some_and(|member| member.own(stream, |session| session.disconnected(self.now())).is_some())
-        {
+        if member.is_some_and(|member| member.own(stream, Session::disconnected).is_some()) {
             listener.left(cluster);
         }
     }

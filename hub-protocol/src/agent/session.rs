@@ -76,7 +76,13 @@ pub struct Session {
 impl Session {
     /// Begins with what the disk holds: its objects are applied at once, hub or no hub, and removals that were under way go on.
     pub fn new(now: u64, config: Config, desired: Desired) -> Self {
-        let survivors = Survivors::new(now, config.cluster.clone(), v1::KeptPlans::default());
+        Self::with_plans(now, config, desired, v1::KeptPlans::default())
+    }
+
+    /// The same, with the contingency plans that the disk holds. What was done by them stands in the desired state already, by
+    /// [`Desired::restore`].
+    pub fn with_plans(now: u64, config: Config, desired: Desired, kept: v1::KeptPlans) -> Self {
+        let survivors = Survivors::new(now, config.cluster.clone(), kept);
         let mut leases = Leases::new(now);
         desired.iter().for_each(|entry| leases.note(entry));
         let actions = desired
@@ -111,14 +117,6 @@ impl Session {
             permits_from: 0,
             votes: (now, Vec::new()),
         }
-    }
-
-    /// The same, with the contingency plans that the disk holds. What was done by them stands in the desired state already, by
-    /// [`Desired::restore`].
-    #[must_use]
-    pub fn with_plans(mut self, now: u64, kept: v1::KeptPlans) -> Self {
-        self.survivors = Survivors::new(now, self.config.cluster.clone(), kept);
-        self
     }
 
     /// The desired state.

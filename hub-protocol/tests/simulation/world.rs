@@ -277,7 +277,7 @@ impl World {
         self.up = Pipe::default();
         self.connecting_at = None;
         if std::mem::replace(&mut self.connected, false) {
-            self.hub.disconnected(self.now);
+            self.hub.disconnected();
             let random = self.random.random();
             self.agent.disconnected(self.now, random);
             if self.bug == Bug::LostRemovals {
@@ -363,7 +363,7 @@ impl World {
     fn want(&mut self, key: &Key, copy: Copy) {
         self.note(format!("want {key} {copy:?}"));
         self.templates.insert(key.clone(), copy.clone());
-        self.hub.set_desired(self.now, desired(key, &copy));
+        self.hub.set_desired(desired(key, &copy));
     }
 
     fn remove(&mut self, key: &Key, uid: String) {
@@ -372,7 +372,7 @@ impl World {
         self.removals.insert(key.clone(), (uid.clone(), self.epoch));
         self.permitted.insert((uid.clone(), self.epoch));
         let permit = v1::Permit { id: "p".into(), epoch: self.epoch, reason: "deleted".into() };
-        self.hub.request_removal(self.now, key.clone(), uid, self.epoch, permit);
+        self.hub.request_removal(key.clone(), uid, self.epoch, permit);
     }
 
     fn reload(&mut self) {
@@ -382,14 +382,14 @@ impl World {
             self.epoch += 1;
             self.remove(&key, uid);
         }
-        self.hub.desired_complete(self.now);
+        self.hub.desired_complete();
     }
 
     fn reload_templates(&mut self) {
         self.hub.set_epoch(self.epoch);
         self.hub.set_probes(self.probes.clone());
         for (key, copy) in &self.templates {
-            self.hub.set_desired(self.now, desired(key, copy));
+            self.hub.set_desired(desired(key, copy));
         }
     }
 

@@ -157,7 +157,7 @@ impl Agent for Hub {
                     hub.shared.events.lock().unwrap().push_back(event);
                 }
             }
-            hub.session(|now, session| session.disconnected(now));
+            hub.session(|_, session| session.disconnected());
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
