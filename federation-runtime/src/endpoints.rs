@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,11 +22,34 @@ use crate::usage::Usage;
 /// Interval at which readiness is looked at by those who wait for it.
 const READY_POLL: Duration = Duration::from_millis(2);
 
+/// Who declares a check by its name alone; [`Health::share`] counts from one.
+const BY_NAME: u64 = 0;
+
 /// The readiness checks of a part. Cheap to clone; all clones share the same checks.
 #[derive(Clone, Default)]
 pub struct Health {
-    // By name of the check: why it fails; `None` if it passes.
-    checks: Arc<RwLock<BTreeMap<&'static str, Option<String>>>>,
+    // By name of the check: who says that it fails, and why. It passes if nobody does.
+    checks: Arc<RwLock<BTreeMap<&'static str, BTreeMap<u64, String>>>>,
+    shares: Arc<AtomicU64>,
+}
+
+/// One of several that a check is about, such as workers of one name: it passes when all of them are well.
+pub(crate) struct Share {
+    health: Health,
+    check: &'static str,
+    number: u64,
+}
+
+impl Share {
+    /// This one fails.
+    pub(crate) fn wait_for(&self, why: String) {
+        self.health.checks.write().entry(self.check).or_default().insert(self.number, why);
+    }
+
+    /// This one is well.
+    pub(crate) fn ready(&self) {
+        self.health.checks.write().entry(self.check).or_default().remove(&self.number);
+    }
 }
 
 impl Health {
@@ -36,17 +60,23 @@ impl Health {
 
     /// Declares `check`, or marks it as failing.
     pub fn wait_for(&self, check: &'static str, why: impl Into<String>) {
-        self.checks.write().insert(check, Some(why.into()));
+        self.checks.write().entry(check).or_default().insert(BY_NAME, why.into());
     }
 
     /// Marks `check` as passing.
     pub fn ready(&self, check: &'static str) {
-        self.checks.write().insert(check, None);
+        self.checks.write().entry(check).or_default().remove(&BY_NAME);
+    }
+
+    /// A share in `check`, which passes only if all of its shares do. It is not declared before it fails.
+    pub(crate) fn share(&self, check: &'static str) -> Share {
+        let number = BY_NAME + 1 + self.shares.fetch_add(1, Ordering::Relaxed);
+        Share { health: self.clone(), check, number }
     }
 
     /// Whether every check passes.
     pub fn is_ready(&self) -> bool {
-        self.checks.read().values().all(Option::is_none)
+        self.checks.read().values().all(BTreeMap::is_empty)
     }
 
     /// Waits until every check passes.
@@ -58,19 +88,19 @@ impl Health {
 
     /// Every check by name, with the reason if it fails.
     pub fn checks(&self) -> Vec<(&'static str, Option<String>)> {
-        self.checks.read().iter().map(|(name, why)| (*name, why.clone())).collect()
+        self.checks.read().iter().map(|(name, fails)| (*name, why(fails).cloned())).collect()
     }
 
     /// Status and text of `/readyz`, in Kubernetes' notation.
     pub fn report(&self, verbose: bool) -> (StatusCode, String) {
         let checks = self.checks.read();
-        let ready = checks.values().all(Option::is_none);
+        let ready = checks.values().all(BTreeMap::is_empty);
         if ready && !verbose {
             return (StatusCode::OK, "ok".into());
         }
         let mut text = String::new();
-        for (name, check) in checks.iter() {
-            match check {
+        for (name, fails) in checks.iter() {
+            match why(fails) {
                 None => text.push_str(&format!("[+]{name} ok\n")),
                 Some(why) => text.push_str(&format!("[-]{name} failed: {why}\n")),
             }
@@ -78,6 +108,11 @@ impl Health {
         text.push_str(if ready { "readyz check passed\n" } else { "readyz check failed\n" });
         (if ready { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text)
     }
+}
+
+/// Why a check fails: one reason of those that there are.
+fn why(fails: &BTreeMap<u64, String>) -> Option<&String> {
+    fails.values().next()
 }
 
 /// Metrics of one part (or, under `fedctl up`, of several), encoded when scraped. What the process uses, and which of its tasks failed, is among them.

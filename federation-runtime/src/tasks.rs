@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 use crate::clock::Instant;
 
 pub(crate) use supervise::Failures;
-pub use supervise::{Panicked, caught, caught_here, finish, supervise};
+pub use supervise::{Ended, Panicked, caught, caught_here, finish, supervise};
 
 /// Maximum number of rounds of one [`turn`]: tasks that wake each other more often than this loop for ever.
 const ROUNDS: u32 = 10_000;

@@ -22,94 +22,107 @@ use crate::shutdown::Shutdown;
 /// How long what failed is left alone before it is started anew, and how long it must then run to count as well: what fails at once
 /// each time stays unready, and takes little of the machine.
 const ANEW: Duration = Duration::from_secs(1);
+/// What fails again and again before it counts as well is left alone twice as long each time, and at most so long.
+const ANEW_AT_MOST: Duration = Duration::from_secs(30);
 
 /// How often each part of this process has failed. Parts are as many as there are names in the code.
 static FAILURES: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
-/// Runs what `start` makes as long as its part runs. If it panics, or ends before `shutdown` has started, that is logged and counted, the
-/// check `part` of `health` fails meanwhile, and `start` is called again after a second. Without a runtime, as in a simulation, a panic is
-/// everybody's.
-pub async fn supervise<W: Future<Output = ()>>(
+/// What the end of supervised work means, unless the shutdown has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was to go on.
+    TooSoon,
+    /// It is done.
+    Done,
+}
+
+impl From<()> for Ended {
+    fn from((): ()) -> Self {
+        Self::TooSoon
+    }
+}
+
+/// Runs what `start` makes as long as its part runs, or until it is [`Ended::Done`]. If it panics, or ends before `shutdown` has started, that
+/// is logged and counted, the check `part` of `health` fails meanwhile, and `start` is called again after a second, or later if it fails again
+/// at once. Several of one name share the check, which fails while one of them does. Without a runtime, as in a simulation, a panic is everybody's.
+pub async fn supervise<W: Future<Output: Into<Ended>>>(
     part: &'static str,
     health: Health,
     shutdown: Shutdown,
-    start: impl FnMut() -> W,
-) {
-    run(part, &health, &shutdown, Ends::AtTheShutdown, start).await;
-}
-
-/// Runs what `start` makes until it has ended once by itself. A panic is treated as [`supervise`] does.
-pub async fn finish<W: Future<Output = ()>>(
-    part: &'static str,
-    health: Health,
-    shutdown: Shutdown,
-    start: impl FnMut() -> W,
-) {
-    run(part, &health, &shutdown, Ends::WhenDone, start).await;
-}
-
-/// When something may end by itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ends {
-    AtTheShutdown,
-    WhenDone,
-}
-
-async fn run<W: Future<Output = ()>>(
-    part: &'static str,
-    health: &Health,
-    shutdown: &Shutdown,
-    ends: Ends,
     mut start: impl FnMut() -> W,
 ) {
     if Handle::try_current().is_err() {
-        return start().await;
+        start().await;
+        return;
     }
     // Who looks at the metric sees that there is none yet.
     FAILURES.lock().entry(part).or_default();
+    let check = health.share(part);
+    let mut pause = ANEW;
     let mut down = false;
     loop {
         let mut work = pin!(caught(part, start()));
-        let ended = if down {
+        let early = if down {
             tokio::select! {
                 biased;
                 ended = &mut work => Some(ended),
                 () = sleep(ANEW) => None,
             }
         } else {
-            Some(work.as_mut().await)
+            None
         };
-        let ended = match ended {
+        let ended = match early {
             Some(ended) => ended,
             None => {
-                tracing::info!(part, "what had failed runs again");
-                health.ready(part);
-                down = false;
+                if down {
+                    tracing::info!(part, "what had failed runs again");
+                    check.ready();
+                    (down, pause) = (false, ANEW);
+                }
                 work.await
             }
         };
-        let why = match ended {
-            Ok(()) if ends == Ends::WhenDone || shutdown.started() => {
-                if down {
-                    health.ready(part);
-                }
-                return;
-            }
-            Ok(()) => {
+        let why = match ended.map(Into::into) {
+            Ok(Ended::TooSoon) if !shutdown.started() => {
                 count(part);
                 "it ended by itself".to_owned()
+            }
+            Ok(Ended::TooSoon | Ended::Done) => {
+                if down {
+                    check.ready();
+                }
+                return;
             }
             Err(panicked) => panicked.to_string(),
         };
         tracing::error!(part, why, "a part failed: it is started anew");
-        health.wait_for(part, format!("it is started anew: {why}"));
+        check.wait_for(format!("it is started anew: {why}"));
         down = true;
         tokio::select! {
             biased;
             () = shutdown.wait() => return,
-            () = sleep(ANEW) => {}
+            () = sleep(pause) => {}
         }
+        pause = (pause * 2).min(ANEW_AT_MOST);
     }
+}
+
+/// The same for what is to end once by itself.
+pub async fn finish<W: Future<Output = ()>>(
+    part: &'static str,
+    health: Health,
+    shutdown: Shutdown,
+    mut start: impl FnMut() -> W,
+) {
+    let once = || {
+        let work = start();
+        async move {
+            work.await;
+            Ended::Done
+        }
+    };
+    supervise(part, health, shutdown, once).await;
 }
 
 /// Something panicked, and is counted.
@@ -216,6 +229,35 @@ mod tests {
         assert_eq!(failures("keeper").as_deref(), Some("2"));
         shutdown.start();
         supervised.await.expect("it ends with the shutdown");
+    }
+
+    #[tokio::test]
+    async fn one_of_a_name_that_runs_again_says_nothing_of_another_that_does_not() {
+        let (health, shutdown) = (Health::new(), Shutdown::new());
+        let fails = |bad: u32| {
+            let (end, mut run) = (shutdown.clone(), 0);
+            move || {
+                run += 1;
+                let (end, run) = (end.clone(), run);
+                async move {
+                    assert!(run > bad, "run {run} fails");
+                    end.wait().await;
+                }
+            }
+        };
+        let start = |bad| tokio::spawn(supervise("twin", health.clone(), shutdown.clone(), fails(bad)));
+        let (once, always) = (start(1), start(u32::MAX));
+        until(|| failures("twin").as_deref() == Some("2") && !health.is_ready()).await;
+        // The one has run for long enough to count as well before the other fails for the third time.
+        until(|| {
+            assert!(!health.is_ready());
+            failures("twin").as_deref() == Some("4")
+        })
+        .await;
+        shutdown.start();
+        for ended in [once, always] {
+            ended.await.expect("it ends with the shutdown");
+        }
     }
 
     #[tokio::test]
