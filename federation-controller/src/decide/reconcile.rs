@@ -203,7 +203,9 @@ impl Reconciler {
             !same
         });
         let handed_out = self.hand_out(&current, &spec, &decision);
-        self.release_former(key, &spec.former).await?;
+        // A copy that was released could not be taken over any more: it would be somebody else's object.
+        let unwanted = spec.former.iter().filter(|copy| !decision.is_undecided(&copy.cluster));
+        self.release_former(key, unwanted).await?;
         self.let_go(&current, &spec, &snapshot, &reports, &going).await?;
         // An agent that acted gives up its own number for the manifest's, which must be there.
         if handed_out {

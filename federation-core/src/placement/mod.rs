@@ -147,6 +147,14 @@ impl Decision {
         lease_ms.map_or(0, |lease_ms| u32::try_from(lease_ms).unwrap_or(u32::MAX))
     }
 
+    /// Whether the object does not go to a cluster only because it cannot be told yet whether it may. Another decision will, with nobody
+    /// having wished anything else.
+    pub fn is_undecided(&self, cluster: &str) -> bool {
+        let passing = [rules::NOT_JOINED, rules::NOT_READY, rules::INVALID_ANNOTATION];
+        let is_passing = |reason: &Reason| !reason.selected && passing.contains(&reason.rule.as_str());
+        self.reasons.iter().any(|reason| reason.cluster == cluster && is_passing(reason))
+    }
+
     /// The Placement's spec for this decision.
     pub fn spec(&self, template: &Template, epoch: u64) -> PlacementSpec {
         PlacementSpec {

@@ -245,6 +245,28 @@ fn an_api_that_is_not_served_and_an_unjoined_cluster_are_refused() {
 }
 
 #[test]
+fn where_it_cannot_be_told_yet_whether_an_object_may_come_is_undecided() {
+    let mut world = World::new(None, &["kyoto", "osaka", "taiwan", "tokyo"]);
+    world.cluster("kyoto").joined = false;
+    world.cluster("osaka").verdict = Verdict::Unknown;
+    world.cluster("tokyo").spec.cordoned = true;
+    let undecided = |world: &World| -> Vec<String> {
+        let decision = world.decide();
+        let clusters = world.clusters.iter().map(|cluster| cluster.name.clone());
+        clusters.filter(|cluster| decision.is_undecided(cluster)).collect()
+    };
+    check(&world.decide(), "taiwan");
+    assert_eq!(undecided(&world), ["kyoto", "osaka"]);
+    world.policy(json!({"clusters": {"names": ["osaka", "tokyo"]}}));
+    assert_eq!(undecided(&world), ["osaka"], "the others are not wanted, whatever is seen of them");
+    world.cluster_policies.clear();
+    // What is there stays where it is.
+    world.step();
+    world.lose("taiwan");
+    assert_eq!(undecided(&world), ["kyoto", "osaka"]);
+}
+
+#[test]
 fn a_lost_clusters_share_takes_nothing_that_is_ready_from_others_when_fewer_are_wanted() {
     let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
     world.step();

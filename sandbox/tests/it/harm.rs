@@ -78,14 +78,27 @@ async fn a_placement_deleted_by_hand_is_made_anew_and_forgets_no_copy() {
     assert!(taiwan.api.get(&path).await.is_some());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_template_made_anew_under_its_name_takes_its_copies_over() {
+/// Whether the last decision about a template outlives it until the controller looks: the garbage collector may come before or after that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LastDecision {
+    Collected,
+    Found,
+}
+
+async fn a_namesake_takes_over(last_decision: LastDecision) {
     let (mut federation, taiwan, tokyo) = Federation::pair().await;
     let path = placed(&federation).await;
+    let placement = format!("{PLACEMENTS}/configmaps.settings");
     // Behind the controller's back: its finalizer is forced off, and the name is used again before it looks.
     federation.stop_controller().await;
+    if last_decision == LastDecision::Found {
+        federation.api.merge(&placement, &json!({"metadata": {"ownerReferences": null}})).await;
+    }
     federation.api.merge(&path, &json!({"metadata": {"finalizers": null}})).await;
     federation.api.delete(&path, Some("Background")).await;
+    if last_decision == LastDecision::Collected {
+        federation.api.gone(&placement).await;
+    }
     let anew = federation.api.create(CONFIG_MAPS, &config_map("settings", "anew")).await;
     let copies = (taiwan.api.get(&path).await.unwrap(), tokyo.api.get(&path).await.unwrap());
     federation.start_controller().await;
@@ -94,7 +107,17 @@ async fn a_template_made_anew_under_its_name_takes_its_copies_over() {
         assert_eq!(template_uid(&after), anew["metadata"]["uid"].as_str());
         assert_eq!(after["metadata"]["uid"], copy["metadata"]["uid"], "it was never gone");
     }
-    federation.applied(&format!("{PLACEMENTS}/configmaps.settings"), &["taiwan", "tokyo"]).await;
+    federation.applied(&placement, &["taiwan", "tokyo"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_template_made_anew_under_its_name_takes_its_copies_over() {
+    a_namesake_takes_over(LastDecision::Collected).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_template_made_anew_takes_the_copies_over_of_which_a_decision_is_left() {
+    a_namesake_takes_over(LastDecision::Found).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
