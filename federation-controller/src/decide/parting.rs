@@ -344,7 +344,7 @@ impl Reconciler {
         if !self.world.is_watched(key.kind) {
             return Ok(());
         }
-        if !self.world.is_synced() {
+        if !self.world.is_complete() {
             self.queue.add_after(key.clone(), Priority::Background, ASK_AGAIN);
             return Ok(());
         }

@@ -41,7 +41,7 @@ impl UnjoinController {
         let Some(cluster) = self.world.cluster(name) else { return Ok(()) };
         let Some(mode) = Unjoin::of(&cluster) else { return Ok(()) };
         // Nothing is concluded from what may be half of the decisions.
-        if !self.world.is_synced() {
+        if !self.world.is_complete() {
             self.clusters.add_after(name.to_owned(), Priority::Normal, LOOK_AGAIN);
             return Ok(());
         }

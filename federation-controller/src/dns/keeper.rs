@@ -455,7 +455,7 @@ fn watched(client: &Client, plural: &str, shutdown: &Shutdown) -> Watch {
 fn take<T: serde::de::DeserializeOwned>(change: Change, objects: &mut BTreeMap<String, T>) -> bool {
     let (object, present) = match change {
         Change::Synced => return true,
-        Change::Alive | Change::Broken | Change::NotServed => return false,
+        Change::Untaken(_) | Change::Alive | Change::Broken | Change::NotServed => return false,
         Change::Present(object) => (object, true),
         Change::Gone(object) => (object, false),
     };

@@ -1,5 +1,6 @@
 //! Observing: one watch for each kind, and everything that was seen, in memory.
 
+mod follow;
 mod freshness;
 pub(crate) mod kinds;
 pub(crate) mod reflect;

@@ -128,6 +128,7 @@ impl Observer {
                     self.readiness.ready(SYNCED);
                 }
             }
+            Change::Untaken(count) => self.world.untaken(path, count),
             Change::Broken => self.world.unsynced(path),
             // With its definition went its objects, one by one; that none can be listed now says nothing more of them.
             Change::NotServed if served == Served::WhileDefined => self.world.withdraw(path),
@@ -203,7 +204,7 @@ impl Observer {
                 }
                 self.queue.add(key, Priority::Urgent);
             }
-            Change::Synced | Change::Broken | Change::NotServed | Change::Alive => {}
+            Change::Synced | Change::Untaken(_) | Change::Broken | Change::NotServed | Change::Alive => {}
         }
     }
 
@@ -263,7 +264,7 @@ impl Observer {
                 self.traffic.poke();
                 self.look_at_all(Priority::Normal);
             }
-            Change::Synced | Change::Broken | Change::NotServed | Change::Alive => {}
+            Change::Synced | Change::Untaken(_) | Change::Broken | Change::NotServed | Change::Alive => {}
         }
     }
 
@@ -344,7 +345,9 @@ impl Observer {
         let (object, present) = match change {
             Change::Present(object) => (object, true),
             Change::Gone(object) => (object, false),
-            Change::Synced | Change::Broken | Change::NotServed | Change::Alive => return,
+            Change::Synced | Change::Untaken(_) | Change::Broken | Change::NotServed | Change::Alive => {
+                return;
+            }
         };
         let namespace =
             object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -434,7 +437,9 @@ fn parts<T: DeserializeOwned>(change: Change) -> Option<(String, String, Option<
     let (object, present) = match change {
         Change::Present(object) => (object, true),
         Change::Gone(object) => (object, false),
-        Change::Synced | Change::Broken | Change::NotServed | Change::Alive => return None,
+        Change::Synced | Change::Untaken(_) | Change::Broken | Change::NotServed | Change::Alive => {
+            return None;
+        }
     };
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));

@@ -4,7 +4,6 @@
 //! the view is whole, because only a whole view may lead to a removal.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -13,14 +12,12 @@ use kube::api::{ListParams, WatchParams};
 use kube::core::{Request, WatchEvent};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use federation_runtime::endpoints::Health;
 use federation_runtime::errors::Chain;
 use federation_runtime::shutdown::Shutdown;
-use federation_runtime::tasks;
 
 /// Objects in one page of a list: 500, as kube-apiserver's clients ask for.
 const PAGE: u32 = 500;
@@ -40,6 +37,8 @@ pub(crate) enum Change {
     Gone(Value),
     /// The view is whole: everything that is there was told, and everything else is gone.
     Synced,
+    /// So many objects could not be taken in: what is known of them is old, or nothing. Told by [`Watch::follow`] when the number changes.
+    Untaken(usize),
     /// Nothing changed, and the watch runs.
     Alive,
     /// The watch broke, and the view may have holes until the next `Synced`.
@@ -81,8 +80,8 @@ enum Told {
 /// [`Watch::begin`] tells everything anew, and what has gone meanwhile.
 pub(crate) struct Watch {
     client: Client,
-    path: String,
-    shutdown: Shutdown,
+    pub(super) path: String,
+    pub(super) shutdown: Shutdown,
     // Changes on their way: so many, that the next page is read while this one is taken in.
     room: usize,
     known: Known,
@@ -101,28 +100,6 @@ impl Watch {
         let known = Known::new();
         let (gone, last_gone) = (VecDeque::new(), None);
         Self { client, path, shutdown, room, known, last_gone, gone, listed: None, told, reader: None }
-    }
-
-    /// Has `take` take in what is told, until the shutdown. If it panics, or the reader does, the view has holes until everything was told anew.
-    pub(crate) fn follow<F: Future<Output = ()> + Send>(
-        self,
-        readiness: Health,
-        take: impl Fn(Change) -> F + Send + Sync + 'static,
-    ) {
-        let shutdown = self.shutdown.clone();
-        let (watch, take) = (Arc::new(Mutex::new(self)), Arc::new(take));
-        let start = move || {
-            let (watch, take) = (watch.clone(), take.clone());
-            async move {
-                let mut watch = watch.lock().await;
-                take(Change::Broken).await;
-                watch.begin();
-                while let Some(change) = watch.next().await {
-                    take(change).await;
-                }
-            }
-        };
-        tokio::spawn(tasks::supervise("watches", readiness, shutdown, start));
     }
 
     /// Reads from the beginning.
@@ -186,7 +163,11 @@ impl Watch {
                         self.known.insert(identity(object), uid(object));
                     }
                     Change::Gone(object) => self.last_gone = Some(identity(object)),
-                    Change::Synced | Change::Alive | Change::Broken | Change::NotServed => {}
+                    Change::Synced
+                    | Change::Untaken(_)
+                    | Change::Alive
+                    | Change::Broken
+                    | Change::NotServed => {}
                 }
                 Some(change)
             }
@@ -196,6 +177,14 @@ impl Watch {
                 self.listed = Some(listed);
                 None
             }
+        }
+    }
+
+    /// What was handed out last was not taken in. If it is gone, that is told again with the next list.
+    pub(super) fn keep_known(&mut self) {
+        let Some(gone) = self.last_gone.take() else { return };
+        if let (Some(listed), Some(uid)) = (&mut self.listed, self.known.get(&gone)) {
+            listed.insert(gone, *uid);
         }
     }
 
@@ -339,7 +328,7 @@ async fn list(client: &Client, request: &Request, changes: &mpsc::Sender<Told>) 
     Ok(version)
 }
 
-fn identity(object: &Value) -> String {
+pub(super) fn identity(object: &Value) -> String {
     let text = |name: &str| object.pointer(name).and_then(Value::as_str).unwrap_or_default();
     format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"))
 }
@@ -362,18 +351,20 @@ fn is_gone(error: &kube::Error) -> bool {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
+    use std::sync::Arc;
+
     use kube::client::Body;
     use serde_json::json;
 
     use super::*;
 
-    const UID: &str = "0d1c2b3a-4f5e-4678-9abc-def012345678";
+    pub(crate) const UID: &str = "0d1c2b3a-4f5e-4678-9abc-def012345678";
 
-    const CLUSTERS: &str = "/apis/federation.rs/v1alpha1/clusters";
+    pub(crate) const CLUSTERS: &str = "/apis/federation.rs/v1alpha1/clusters";
 
     /// An API that answers each list with the next one; its watches say nothing.
-    fn api(lists: Vec<Value>) -> Client {
+    pub(crate) fn api(lists: Vec<Value>) -> Client {
         let lists = Arc::new(parking_lot::Mutex::new(lists.into_iter()));
         let answer = move |request: http::Request<Body>| {
             let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
@@ -387,7 +378,7 @@ mod tests {
         Client::new(tower::service_fn(answer), "default")
     }
 
-    fn list_of(items: Value) -> Value {
+    pub(crate) fn list_of(items: Value) -> Value {
         json!({"kind": "ClusterList", "apiVersion": "federation.rs/v1alpha1",
             "metadata": {"resourceVersion": "7"}, "items": items})
     }
@@ -424,35 +415,6 @@ mod tests {
         assert_eq!(until_synced(&mut watch).await, ["+japan", "-taiwan"]);
         watch.begin();
         assert_eq!(until_synced(&mut watch).await, ["+japan"], "once is enough");
-    }
-
-    #[tokio::test]
-    async fn after_a_panic_the_view_is_broken_until_all_was_told_anew() {
-        let cluster = |name: &str| json!({"metadata": {"name": name, "uid": UID}});
-        let all = || list_of(json!([cluster("taiwan"), cluster("japan")]));
-        let (told, mut heard) = mpsc::unbounded_channel();
-        let (health, shutdown) = (Health::new(), Shutdown::new());
-        let watch = Watch::new(api(vec![all(), all()]), CLUSTERS.into(), 1, shutdown.clone());
-        let bad = std::sync::atomic::AtomicBool::new(true);
-        watch.follow(health.clone(), move |change| {
-            let word = match change {
-                Change::Present(object) => object["metadata"]["name"].as_str().unwrap().to_owned(),
-                other => format!("{other:?}"),
-            };
-            let fails = word == "japan" && bad.swap(false, std::sync::atomic::Ordering::Relaxed);
-            told.send(word).unwrap();
-            async move { assert!(!fails, "a change that cannot be taken in") }
-        });
-        let mut words = Vec::new();
-        while words.len() < 7 {
-            words.push(heard.recv().await.unwrap());
-        }
-        assert_eq!(words, ["Broken", "taiwan", "japan", "Broken", "taiwan", "japan", "Synced"]);
-        while !health.is_ready() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        shutdown.start();
-        while heard.recv().await.is_some() {}
     }
 
     #[tokio::test]

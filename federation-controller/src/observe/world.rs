@@ -58,6 +58,8 @@ struct Inner {
     reports: BTreeMap<Key, Reports>,
     // Collections that have not told everything yet.
     unsynced: HashSet<String>,
+    // Collections that have told everything, of which some could not be taken in.
+    untaken: HashSet<String>,
     // Collections that were all told of; empty: nothing is synced before that.
     declared: HashSet<String>,
 }
@@ -68,9 +70,11 @@ fn first_in(namespace: &str) -> Key {
 }
 
 impl Inner {
-    /// Whether a collection's view is whole.
-    fn is_whole(&self, collection: &str) -> bool {
-        self.declared.contains(collection) && !self.unsynced.contains(collection)
+    /// Whether a collection's view is whole, and nothing is missing in it.
+    fn is_complete(&self, collection: &str) -> bool {
+        self.declared.contains(collection)
+            && !self.unsynced.contains(collection)
+            && !self.untaken.contains(collection)
     }
 }
 
@@ -96,7 +100,7 @@ impl World {
 
     /// What the gate may think of what is known.
     pub(crate) fn source(&self) -> Source {
-        if self.is_synced() { Source::Synced { age_ms: self.1.age_ms() } } else { Source::Unsynced }
+        if self.is_complete() { Source::Synced { age_ms: self.1.age_ms() } } else { Source::Unsynced }
     }
 
     /// A collection is not served (any more): nothing waits for it, and nothing in it is taken to be gone. [`World::synced`] takes
@@ -104,6 +108,7 @@ impl World {
     pub(crate) fn withdraw(&self, collection: &str) {
         let mut inner = self.0.write();
         inner.unsynced.remove(collection);
+        inner.untaken.remove(collection);
         inner.declared.remove(collection);
     }
 
@@ -116,15 +121,32 @@ impl World {
         }
     }
 
-    /// A collection's view has holes: its watch broke.
+    /// A collection's view has holes: its watch broke, and will tell everything anew.
     pub(crate) fn unsynced(&self, collection: &str) {
-        self.0.write().unsynced.insert(collection.to_owned());
+        let mut inner = self.0.write();
+        inner.unsynced.insert(collection.to_owned());
+        inner.untaken.remove(collection);
     }
 
-    /// Whether every view is whole.
+    /// So many objects of a collection could not be taken in.
+    pub(crate) fn untaken(&self, collection: &str, count: usize) {
+        let mut inner = self.0.write();
+        if count > 0 {
+            inner.untaken.insert(collection.to_owned());
+        } else {
+            inner.untaken.remove(collection);
+        }
+    }
+
+    /// Whether every view is whole, but for objects that could not be taken in: what there is can be worked on.
     pub(crate) fn is_synced(&self) -> bool {
         let inner = self.0.read();
         !inner.declared.is_empty() && inner.unsynced.is_empty()
+    }
+
+    /// Whether every view is whole, and nothing is missing in any: what is not there is gone.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_synced() && self.0.read().untaken.is_empty()
     }
 
     /// A template.
@@ -228,7 +250,7 @@ impl World {
         membership::check(shown, found)
             .map(|cluster| cluster.metadata.uid.clone().unwrap_or_default())
             .map_err(|refusal| match refusal {
-                Refusal::NotMember(_) if !inner.is_whole(&CLUSTER.path("")) => {
+                Refusal::NotMember(_) if !inner.is_complete(&CLUSTER.path("")) => {
                     Status::unavailable("the hub has not read its Clusters yet: try again")
                 }
                 Refusal::NotAccepted(_) => Status::failed_precondition(refusal.to_string()),
@@ -444,6 +466,22 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_taken_in_stops_no_work_and_permits_no_removal() {
+        let world = World::default();
+        world.declare(["/api/v1/secrets".into(), CLUSTER.path("")]);
+        world.synced("/api/v1/secrets");
+        world.untaken(&CLUSTER.path(""), 1);
+        world.synced(&CLUSTER.path(""));
+        assert!(world.is_synced() && !world.is_complete());
+        assert!(matches!(world.source(), Source::Unsynced));
+        let shown = Shown { cluster: "taiwan".into(), uid: "u".into(), signed_s: 0 };
+        let refused = world.member(&shown).expect_err("it is not known");
+        assert_eq!(refused.code(), tonic::Code::Unavailable, "it may be the one that could not be taken in");
+        world.untaken(&CLUSTER.path(""), 0);
+        assert!(world.is_complete() && matches!(world.source(), Source::Synced { .. }));
+    }
 
     #[test]
     fn a_decision_that_a_member_refused_as_older_is_written_again_but_not_one_made_since() {

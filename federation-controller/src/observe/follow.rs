@@ -1,0 +1,219 @@
+//! Takes in what a watch tells, object by object, whatever fails of it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use federation_runtime::endpoints::Health;
+use federation_runtime::tasks;
+
+use super::watch::{Change, Watch, identity};
+
+/// How failures are counted.
+const PART: &str = "watches";
+
+/// Bounds of the pause before a collection is listed anew for an object that could not be taken in. It may fail each time, and a list may be long.
+const AFTER_PANIC: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+
+/// Objects that could not be taken in, and when they are told again.
+struct Untaken {
+    objects: HashSet<String>,
+    again: Option<Instant>,
+    pause: Duration,
+}
+
+impl Default for Untaken {
+    fn default() -> Self {
+        Self { objects: HashSet::new(), again: None, pause: AFTER_PANIC.0 }
+    }
+}
+
+impl Untaken {
+    fn failed(&mut self, object: String) {
+        self.objects.insert(object);
+        if self.again.is_none() {
+            self.again = Some(Instant::now() + self.pause);
+            self.pause = (self.pause * 2).min(AFTER_PANIC.1);
+        }
+    }
+
+    fn taken(&mut self, object: &str) {
+        if self.objects.remove(object) && self.objects.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    /// Returns when they are to be told again: never if there are none.
+    async fn wait(&self) {
+        match self.again {
+            Some(again) => tokio::time::sleep_until(again).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Watch {
+    /// Has `take` take in what is told, until the shutdown. If it panics at an object, that object is told again after a pause, and the others
+    /// go on. If the reader panics, the view has holes until everything was told anew.
+    pub(crate) fn follow<F: Future<Output = ()> + Send>(
+        self,
+        readiness: Health,
+        take: impl Fn(Change) -> F + Send + Sync + 'static,
+    ) {
+        let shutdown = self.shutdown.clone();
+        let (watch, take) = (Arc::new(Mutex::new(self)), Arc::new(take));
+        let start = move || {
+            let (watch, take) = (watch.clone(), take.clone());
+            async move {
+                let mut watch = watch.lock().await;
+                take(Change::Broken).await;
+                watch.begin();
+                let mut untaken = Untaken::default();
+                loop {
+                    let change = tokio::select! {
+                        biased;
+                        () = untaken.wait() => {
+                            untaken.again = None;
+                            watch.begin();
+                            continue;
+                        }
+                        change = watch.next() => change,
+                    };
+                    let Some(change) = change else { return };
+                    let object = match &change {
+                        Change::Present(object) | Change::Gone(object) => identity(object),
+                        _ => {
+                            take(change).await;
+                            continue;
+                        }
+                    };
+                    let before = untaken.objects.len();
+                    match tasks::caught(PART, async { take(change).await }).await {
+                        Ok(()) => untaken.taken(&object),
+                        Err(panicked) => {
+                            tracing::error!(path = watch.path, object, %panicked, "an object could not be taken in: again soon");
+                            watch.keep_known();
+                            untaken.failed(object);
+                        }
+                    }
+                    if untaken.objects.len() != before {
+                        take(Change::Untaken(untaken.objects.len())).await;
+                    }
+                }
+            }
+        };
+        tokio::spawn(tasks::supervise(PART, readiness, shutdown, start));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::sync::mpsc;
+
+    use federation_runtime::shutdown::Shutdown;
+
+    use super::*;
+    use crate::observe::watch::tests::{CLUSTERS, UID, api, list_of};
+
+    /// A watch that is followed by one who panics at an object so many times. What it was told, in short.
+    fn followed(
+        lists: Vec<Value>,
+        bad: (&'static str, usize),
+    ) -> (mpsc::UnboundedReceiver<String>, Health, Shutdown) {
+        let (told, heard) = mpsc::unbounded_channel();
+        let (health, shutdown) = (Health::new(), Shutdown::new());
+        let watch = Watch::new(api(lists), CLUSTERS.into(), 1, shutdown.clone());
+        let left = std::sync::atomic::AtomicUsize::new(bad.1);
+        watch.follow(health.clone(), move |change| {
+            let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
+            let word = match change {
+                Change::Present(object) => format!("+{}", name(&object)),
+                Change::Gone(object) => format!("-{}", name(&object)),
+                other => format!("{other:?}"),
+            };
+            let relaxed = std::sync::atomic::Ordering::Relaxed;
+            let fails =
+                word == bad.0 && left.fetch_update(relaxed, relaxed, |left| left.checked_sub(1)).is_ok();
+            told.send(word).unwrap();
+            async move { assert!(!fails, "a change that cannot be taken in") }
+        });
+        (heard, health, shutdown)
+    }
+
+    async fn next(heard: &mut mpsc::UnboundedReceiver<String>, count: usize) -> Vec<String> {
+        let mut words = Vec::new();
+        while words.len() < count {
+            let word = heard.recv().await.unwrap();
+            if word != "Alive" {
+                words.push(word);
+            }
+        }
+        words
+    }
+
+    fn clusters(names: &[&str]) -> Value {
+        let clusters: Vec<Value> =
+            names.iter().map(|name| json!({"metadata": {"name": name, "uid": UID}})).collect();
+        list_of(clusters.into())
+    }
+
+    #[tokio::test]
+    async fn an_object_that_panics_stops_no_other_and_is_told_again_until_it_is_taken_in() {
+        let all = || clusters(&["japan", "taiwan"]);
+        let (mut heard, health, shutdown) = followed(vec![all(), all(), all()], ("+japan", 2));
+        let first = ["Broken", "+japan", "Untaken(1)", "+taiwan", "Synced"];
+        assert_eq!(next(&mut heard, 5).await, first);
+        assert!(health.is_ready(), "the others are watched on");
+        assert_eq!(next(&mut heard, 3).await, ["+japan", "+taiwan", "Synced"]);
+        assert_eq!(next(&mut heard, 4).await, ["+japan", "Untaken(0)", "+taiwan", "Synced"]);
+        shutdown.start();
+        while heard.recv().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn that_an_object_is_gone_is_told_again_until_it_is_taken_in() {
+        let lists = vec![clusters(&["japan", "taiwan"]), clusters(&["japan"]), clusters(&["japan"])];
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let shutdown = Shutdown::new();
+        let watch = Watch::new(api(lists), CLUSTERS.into(), 1, shutdown.clone());
+        let gone = std::sync::atomic::AtomicUsize::new(0);
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        watch.follow(Health::new(), move |change| {
+            // The first list is told again for japan, and the second for taiwan's end.
+            let fails = match &change {
+                Change::Present(object) if object["metadata"]["name"] == "japan" => gone.load(relaxed) == 0,
+                Change::Gone(_) => gone.load(relaxed) == 1,
+                _ => false,
+            };
+            match &change {
+                Change::Gone(_) => told.send(format!("-{fails}")).unwrap(),
+                Change::Synced => {
+                    gone.fetch_add(1, relaxed);
+                }
+                _ => {}
+            }
+            async move { assert!(!fails, "a change that cannot be taken in") }
+        });
+        assert_eq!(next(&mut heard, 2).await, ["-true", "-false"]);
+        shutdown.start();
+        while heard.recv().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn after_a_panic_at_more_than_an_object_the_view_is_broken_until_all_was_told_anew() {
+        let all = || clusters(&["taiwan"]);
+        let (mut heard, health, shutdown) = followed(vec![all(), all()], ("Synced", 1));
+        let words = ["Broken", "+taiwan", "Synced", "Broken", "+taiwan", "Synced"];
+        assert_eq!(next(&mut heard, 6).await, words);
+        while !health.is_ready() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        shutdown.start();
+        while heard.recv().await.is_some() {}
+    }
+}
