@@ -112,126 +112,22 @@ impl Service {
         }
         let metrics = metrics.register(Metrics::register);
 
-        let incarnation = incarnation(&client).await?;
-        let heartbeat_ms = options.heartbeat.as_millis().max(10) as u32;
         let dns = Dns::new();
-        let probing = Probing::start(
-            rand::random(),
-            options.probe_resolver.clone(),
-            readiness.clone(),
-            shutdown.clone(),
-        );
-        let machine = Machine::new(Setup {
-            api: api::Api::Client(client.clone()),
-            hub: Config {
-                hub: hostname(),
-                incarnation,
-                heartbeat_ms,
-                silence_ms: u64::from(heartbeat_ms) * SILENCE,
-                ..Config::default()
-            },
-            nameservers: name_servers(&options)?,
-            zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
-            clusterset: clusterset(&options)?,
-            ttl_seconds: options.dns_ttl,
-            answers: Keeping::File(directory.join("answers.json")),
-            evict_after: options.evict_after,
-            trash_grace: options.trash_grace,
-            probing,
-            dns: dns.clone(),
-            recorder: Recorder::start(client.clone(), readiness.clone(), shutdown.clone()),
-            metrics,
-            readiness: readiness.clone(),
-            shutdown: shutdown.clone(),
-        })
-        .await?;
-        let world = machine.world.clone();
+        let parts = Parts { options: &options, client: &client, readiness: &readiness, shutdown: &shutdown };
+        let machine = parts.machine(&directory, dns.clone(), metrics).await?;
         machine.observer.start(&client, &shutdown).await.map_err(Error::Discovery)?;
         // An agent that dialled before its Cluster was read would be told that it is no member.
-        while !world.is_synced() && !shutdown.started() {
+        while !machine.world.is_synced() && !shutdown.started() {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
 
         machine.start(work::WORKERS);
-        let written = Statuses {
-            world: world.clone(),
-            queue: machine.statuses.clone(),
-            ledger: machine.ledger.clone(),
-            sessions: machine.sessions.clone(),
-            writer: machine.writer.clone(),
-        };
-        for _ in 0..statuses::WORKERS {
-            let (written, ending) = (written.clone(), shutdown.clone());
-            let write = move || written.clone().work(ending.clone());
-            tokio::spawn(tasks::supervise("statuses", readiness.clone(), shutdown.clone(), write));
-        }
-        let (api, gate, sessions, ending) =
-            (client.clone(), machine.gate.clone(), machine.sessions.clone(), shutdown.clone());
-        let tidy = move || safety::run(api.clone(), gate.clone(), sessions.clone(), ending.clone());
-        tokio::spawn(tasks::supervise("safety", readiness.clone(), shutdown.clone(), tidy));
-        let see_off = UnjoinController {
-            client: client.clone(),
-            world: world.clone(),
-            board: machine.board.clone(),
-            queue: machine.queue.clone(),
-            clusters: machine.leaving.clone(),
-        };
-        let ending = shutdown.clone();
-        let see_off = move || see_off.clone().run(ending.clone());
-        tokio::spawn(tasks::supervise("unjoin", readiness.clone(), shutdown.clone(), see_off));
-        let (api, writer, ending) = (client.clone(), machine.writer.clone(), shutdown.clone());
-        let (again, zones) = (machine.traffic.clone(), machine.zones.clone());
-        let dress = move || {
-            let (again, zones) = (again.clone(), zones.clone());
-            let all_serve = move |epoch| zones.all_serve(epoch);
-            dns.clone().run(api.clone(), writer.clone(), move || again.poke(), all_serve, ending.clone())
-        };
-        tokio::spawn(tasks::supervise("dns", readiness.clone(), shutdown.clone(), dress));
-        let context = Arc::new(drill::DrillContext {
-            client: client.clone(),
-            world: world.clone(),
-            board: machine.board.clone(),
-            sessions: machine.sessions.clone(),
-            traffic: machine.traffic.clone(),
-            zones: machine.zones.clone(),
-            queue: machine.queue.clone(),
-            defaults: machine.defaults,
-            authority: authority.clone(),
-            zone: options.dns_zone.trim_end_matches('.').to_ascii_lowercase(),
-        });
-        let (drills, ending) = (machine.drills.clone(), shutdown.clone());
-        let drill = move || drills.clone().run(context.clone(), ending.clone());
-        tokio::spawn(tasks::supervise("drills", readiness.clone(), shutdown.clone(), drill));
-        let operations = Operations {
-            traffic: machine.traffic.clone(),
-            zones: machine.zones.clone(),
-            board: machine.board.clone(),
-            world: world.clone(),
-            health: machine.health.clone(),
-            epochs: machine.epochs.clone(),
-            ear: machine.ear.clone(),
-            contingency: machine.contingency.clone(),
-            recorder: machine.ear.recorder.clone(),
-            client: client.clone(),
-        };
-        let agents = Agents {
-            world: world.clone(),
-            sessions: machine.sessions.clone(),
-            drills: machine.drills.clone(),
-            listener: Arc::new(machine.ear.clone()),
-            shutdown: shutdown.clone(),
-        };
-        let enrollment = Enrollment::new(client.clone(), authority.clone(), world);
-        let hub = hub::start(
-            options.hub_listen,
-            &options.hub_name,
-            &authority,
-            enrollment,
-            agents,
-            operations,
-            shutdown.clone(),
-        )
-        .await?;
+        parts.write_statuses(&machine);
+        parts.tidy_removals(&machine);
+        parts.see_clusters_off(&machine);
+        parts.keep_dns(&machine, dns);
+        parts.run_drills(&machine, &authority);
+        let hub = parts.hub(&machine, &authority).await?;
         announce::announce(client, hub.address, &options.hub_name, &authority).await?;
         readiness.ready(LISTENING);
         tracing::info!(address = %hub.address, "the hub listens");
@@ -285,6 +181,163 @@ impl Service {
                 Ok(())
             }
         }
+    }
+}
+
+/// What every part is started with.
+struct Parts<'a> {
+    options: &'a Options,
+    client: &'a Client,
+    readiness: &'a Readiness,
+    shutdown: &'a Shutdown,
+}
+
+impl Parts<'_> {
+    fn supervise<W: Future<Output = ()> + Send + 'static>(
+        &self,
+        part: &'static str,
+        start: impl FnMut() -> W + Send + 'static,
+    ) {
+        tokio::spawn(tasks::supervise(part, self.readiness.clone(), self.shutdown.clone(), start));
+    }
+
+    fn zone(&self) -> String {
+        self.options.dns_zone.trim_end_matches('.').to_ascii_lowercase()
+    }
+
+    /// What decides; nothing of it runs yet.
+    async fn machine(&self, directory: &Path, dns: Dns, metrics: Metrics) -> Result<Machine, Error> {
+        let options = self.options;
+        let incarnation = incarnation(self.client).await?;
+        let heartbeat_ms = options.heartbeat.as_millis().max(10) as u32;
+        let probing = Probing::start(
+            rand::random(),
+            options.probe_resolver.clone(),
+            self.readiness.clone(),
+            self.shutdown.clone(),
+        );
+        let recorder = Recorder::start(self.client.clone(), self.readiness.clone(), self.shutdown.clone());
+        let setup = Setup {
+            api: api::Api::Client(self.client.clone()),
+            hub: Config {
+                hub: hostname(),
+                incarnation,
+                heartbeat_ms,
+                silence_ms: u64::from(heartbeat_ms) * SILENCE,
+                ..Config::default()
+            },
+            nameservers: name_servers(options)?,
+            zone: self.zone(),
+            clusterset: clusterset(options)?,
+            ttl_seconds: options.dns_ttl,
+            answers: Keeping::File(directory.join("answers.json")),
+            evict_after: options.evict_after,
+            trash_grace: options.trash_grace,
+            probing,
+            dns,
+            recorder,
+            metrics,
+            readiness: self.readiness.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        Ok(Machine::new(setup).await?)
+    }
+
+    fn write_statuses(&self, machine: &Machine) {
+        let written = Statuses {
+            world: machine.world.clone(),
+            queue: machine.statuses.clone(),
+            ledger: machine.ledger.clone(),
+            sessions: machine.sessions.clone(),
+            writer: machine.writer.clone(),
+        };
+        for _ in 0..statuses::WORKERS {
+            let (written, ending) = (written.clone(), self.shutdown.clone());
+            self.supervise("statuses", move || written.clone().work(ending.clone()));
+        }
+    }
+
+    /// Holds and the trash.
+    fn tidy_removals(&self, machine: &Machine) {
+        let (api, gate, sessions, ending) =
+            (self.client.clone(), machine.gate.clone(), machine.sessions.clone(), self.shutdown.clone());
+        let tidy = move || safety::run(api.clone(), gate.clone(), sessions.clone(), ending.clone());
+        self.supervise("safety", tidy);
+    }
+
+    fn see_clusters_off(&self, machine: &Machine) {
+        let see_off = UnjoinController {
+            client: self.client.clone(),
+            world: machine.world.clone(),
+            board: machine.board.clone(),
+            queue: machine.queue.clone(),
+            clusters: machine.leaving.clone(),
+        };
+        let ending = self.shutdown.clone();
+        self.supervise("unjoin", move || see_off.clone().run(ending.clone()));
+    }
+
+    fn keep_dns(&self, machine: &Machine, dns: Dns) {
+        let (api, writer, ending) = (self.client.clone(), machine.writer.clone(), self.shutdown.clone());
+        let (again, zones) = (machine.traffic.clone(), machine.zones.clone());
+        let keep = move || {
+            let (again, zones) = (again.clone(), zones.clone());
+            let all_serve = move |epoch| zones.all_serve(epoch);
+            dns.clone().run(api.clone(), writer.clone(), move || again.poke(), all_serve, ending.clone())
+        };
+        self.supervise("dns", keep);
+    }
+
+    fn run_drills(&self, machine: &Machine, authority: &Arc<Authority>) {
+        let context = Arc::new(drill::DrillContext {
+            client: self.client.clone(),
+            world: machine.world.clone(),
+            board: machine.board.clone(),
+            sessions: machine.sessions.clone(),
+            traffic: machine.traffic.clone(),
+            zones: machine.zones.clone(),
+            queue: machine.queue.clone(),
+            defaults: machine.defaults,
+            authority: authority.clone(),
+            zone: self.zone(),
+        });
+        let (drills, ending) = (machine.drills.clone(), self.shutdown.clone());
+        self.supervise("drills", move || drills.clone().run(context.clone(), ending.clone()));
+    }
+
+    /// Listens for agents, DNS servers and operators.
+    async fn hub(&self, machine: &Machine, authority: &Arc<Authority>) -> Result<Hub, Error> {
+        let operations = Operations {
+            traffic: machine.traffic.clone(),
+            zones: machine.zones.clone(),
+            board: machine.board.clone(),
+            world: machine.world.clone(),
+            health: machine.health.clone(),
+            epochs: machine.epochs.clone(),
+            ear: machine.ear.clone(),
+            contingency: machine.contingency.clone(),
+            recorder: machine.ear.recorder.clone(),
+            client: self.client.clone(),
+        };
+        let agents = Agents {
+            world: machine.world.clone(),
+            sessions: machine.sessions.clone(),
+            drills: machine.drills.clone(),
+            listener: Arc::new(machine.ear.clone()),
+            shutdown: self.shutdown.clone(),
+        };
+        let enrollment = Enrollment::new(self.client.clone(), authority.clone(), machine.world.clone());
+        let hub = hub::start(
+            self.options.hub_listen,
+            &self.options.hub_name,
+            authority,
+            enrollment,
+            agents,
+            operations,
+            self.shutdown.clone(),
+        )
+        .await?;
+        Ok(hub)
     }
 }
 
