@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use federation_core::api::ClientRegions;
-use federation_core::traffic::{Places, TrafficInput, Zone, zones};
+use federation_core::traffic::{Places, TrafficDecision, TrafficInput, Zone, zones};
 use federation_runtime::shutdown::Shutdown;
 use federation_runtime::{clock, tasks};
 use proto::v1;
@@ -53,6 +53,33 @@ impl Loop {
                 places
             }
         }
+    }
+
+    /// Whether what was published last answers the same.
+    fn says_the_same(&self, answer: &Answer) -> bool {
+        let otherwise = match (&self.otherwise, &answer.without) {
+            (Some(last), Some(now)) => say_the_same(last, &now.zones),
+            (last, now) => last.is_none() && now.is_none(),
+        };
+        let table = self.published.as_ref().is_some_and(|(places, located)| {
+            *located == answer.located && Arc::ptr_eq(places, &answer.places)
+        });
+        otherwise
+            && table
+            && self.extras.as_ref() == Some(&answer.extras)
+            && say_the_same(&answer.decision.zones, &self.zones)
+    }
+
+    /// A new epoch above that one. If there is none now, it is decided again soon.
+    async fn epoch_above(&mut self, context: &TrafficContext, above: u64, now_ms: i64) -> Option<u64> {
+        // An API that hangs must not hold up what else is done here, nor the next answer once it is back.
+        let epoch = context.epochs.next_above(above, EPOCH_WAIT).await;
+        if epoch > above {
+            return Some(epoch);
+        }
+        tracing::warn!(epoch, above, "no new epoch for the zones: again soon");
+        self.next_ms = Some(now_ms + RETRY.as_millis() as i64);
+        None
     }
 }
 
@@ -166,77 +193,19 @@ impl Traffic {
         let without = whole
             .as_ref()
             .map(|(services, clusters)| zones(&TrafficInput { services, clusters, ..input.clone() }));
-        let mut decision = zones(&input);
+        let decision = zones(&input);
         state.next_ms = decision.next_ms;
         let located = wire::is_located(&decision.zones);
+        let mut answer = Answer { decision, without, places, located, extras, now_ms };
         let begun = self.0.drains.lock().has_begun();
-        let same = say_the_same(&decision.zones, &state.zones)
-            && state
-                .published
-                .as_ref()
-                .is_some_and(|last| last.1 == located && Arc::ptr_eq(&last.0, &places));
-        let same = same && !others && state.extras.as_ref() == Some(&extras);
-        let same = same
-            && match (&state.otherwise, &without) {
-                (Some(last), Some(now)) => say_the_same(last, &now.zones),
-                (last, now) => last.is_none() && now.is_none(),
-            };
         let mut epoch = self.last().map_or(0, |last| last.epoch);
         let above = epoch.max(self.0.above.load(Ordering::SeqCst));
-        let same = same && epoch == above;
+        let same = state.says_the_same(&answer) && !others && epoch == above;
         if !begun || !same {
-            // An API that hangs must not hold up what else is done here, nor the next answer once it is back.
-            epoch = context.epochs.next_above(above, EPOCH_WAIT).await;
-            if epoch <= above {
-                tracing::warn!(epoch, above, "no new epoch for the zones: again soon");
-                state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
-                return;
-            }
-            decision.set_epoch(epoch);
-            let update = |epoch, zones: &[Zone]| {
-                let mut dressed: Vec<v1::Zone> = zones.iter().map(wire::zone).collect();
-                context.dns.dress(&extras, &format!("{}.", settings.zone), epoch, &mut dressed);
-                v1::ZoneUpdate {
-                    epoch,
-                    incarnation: settings.incarnation.clone(),
-                    zones: dressed,
-                    regions: wire::is_located(zones).then(|| wire::regions(&places)),
-                    probes: state.probed.probes.clone(),
-                    cookie_secrets: extras
-                        .cookie_secrets
-                        .iter()
-                        .map(|secret| secret.to_vec().into())
-                        .collect(),
-                    ..v1::ZoneUpdate::default()
-                }
-            };
-            let mut published = update(epoch, &decision.zones);
-            published.withdrawn = wire::withdrawn_origins(&mut state.kept.origins, &published.zones, &extras);
-            let mut without = without;
-            if let Some(without) = &mut without {
-                // A drill without a way back for those who lose the hub is none that may be published.
-                let later = context.epochs.next_above(epoch, EPOCH_WAIT).await;
-                if later <= epoch {
-                    tracing::warn!(epoch, "no new epoch for the zones without the drill: again soon");
-                    state.next_ms = Some(now_ms + RETRY.as_millis() as i64);
-                    return;
-                }
-                without.set_epoch(later);
-                published.otherwise = Some(Box::new(update(later, &without.zones)));
-                published.lease_ms = LEASE_MS;
-            }
-            context.zones.publish(published);
-            state.otherwise = without.map(|without| without.zones);
-            self.0.drains.lock().note_published(
-                &state.kept.memory.answers,
-                &decision.memory.answers,
-                epoch,
-                wire::max_ttl(&decision.zones),
-            );
-            state.zones.clone_from(&decision.zones);
-            state.published = Some((places.clone(), located));
-            state.extras = Some(extras);
+            let Some(published) = self.publish(context, state, &mut answer, above).await else { return };
+            epoch = published;
         }
+        let Answer { decision, places, .. } = answer;
         // Holds, ramps and withdrawals are remembered though no answer changed.
         if state.kept.memory != decision.memory || !same {
             state.kept.memory = decision.memory.clone();
@@ -247,6 +216,70 @@ impl Traffic {
         let published = Arc::new(Published { epoch, at_ms: now_ms, decision, policies, places, regions });
         *self.0.last.lock() = Some(published);
         self.0.published.notify_one();
+    }
+
+    /// Gives an answer to the DNS servers, with an epoch above that one; the epoch. `None`: there is none now, and it is decided again soon.
+    async fn publish(
+        &self,
+        context: &TrafficContext,
+        state: &mut Loop,
+        answer: &mut Answer,
+        above: u64,
+    ) -> Option<u64> {
+        let epoch = state.epoch_above(context, above, answer.now_ms).await?;
+        answer.decision.set_epoch(epoch);
+        let mut update = answer.update(context, state, epoch, &answer.decision.zones);
+        update.withdrawn = wire::withdrawn_origins(&mut state.kept.origins, &update.zones, &answer.extras);
+        if let Some(mut without) = answer.without.take() {
+            // A drill without a way back for those who lose the hub is none that may be published.
+            let later = state.epoch_above(context, epoch, answer.now_ms).await?;
+            without.set_epoch(later);
+            update.otherwise = Some(Box::new(answer.update(context, state, later, &without.zones)));
+            update.lease_ms = LEASE_MS;
+            answer.without = Some(without);
+        }
+        context.zones.publish(update);
+        state.otherwise = answer.without.take().map(|without| without.zones);
+        self.0.drains.lock().note_published(
+            &state.kept.memory.answers,
+            &answer.decision.memory.answers,
+            epoch,
+            wire::max_ttl(&answer.decision.zones),
+        );
+        state.zones.clone_from(&answer.decision.zones);
+        state.published = Some((answer.places.clone(), answer.located));
+        state.extras = Some(answer.extras.clone());
+        Some(epoch)
+    }
+}
+
+/// What is answered from now on, and what that was made from.
+struct Answer {
+    decision: TrafficDecision,
+    // What there would be without the drill, while one runs.
+    without: Option<TrafficDecision>,
+    places: Arc<Places>,
+    // Whether the zones need the table of places.
+    located: bool,
+    extras: Arc<Extras>,
+    now_ms: i64,
+}
+
+impl Answer {
+    /// The message for the DNS servers, with one of the two decisions' zones.
+    fn update(&self, context: &TrafficContext, state: &Loop, epoch: u64, zones: &[Zone]) -> v1::ZoneUpdate {
+        let settings = &context.settings;
+        let mut dressed: Vec<v1::Zone> = zones.iter().map(wire::zone).collect();
+        context.dns.dress(&self.extras, &format!("{}.", settings.zone), epoch, &mut dressed);
+        v1::ZoneUpdate {
+            epoch,
+            incarnation: settings.incarnation.clone(),
+            zones: dressed,
+            regions: wire::is_located(zones).then(|| wire::regions(&self.places)),
+            probes: state.probed.probes.clone(),
+            cookie_secrets: self.extras.cookie_secrets.iter().map(|secret| secret.to_vec().into()).collect(),
+            ..v1::ZoneUpdate::default()
+        }
     }
 }
 
