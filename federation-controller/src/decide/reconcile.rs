@@ -125,12 +125,7 @@ impl Reconciler {
         // A namesake's decision says nothing of this object, but where the namesake's copies are.
         let former = last.clone().filter(|last| last.spec.template.uid != *template.uid);
         let last = last.filter(|last| last.spec.template.uid == *template.uid);
-        // What members did while this hub was away is where the next decision starts.
-        let adopted = last.as_ref().and_then(|last| {
-            let spec = self.contingency.adopt(key, &template.uid, &last.spec)?;
-            Some(Arc::new(Decided { spec, ..Decided::clone(last) }))
-        });
-        let start = match self.recover(template, view, &snapshot, adopted.or_else(|| last.clone())) {
+        let start = match self.start(template, view, &snapshot, last.clone()) {
             Recovery::From(start) => start,
             Recovery::Wait => {
                 self.queue.add_after(key.clone(), Priority::Normal, INVENTORY_WAIT);
@@ -149,58 +144,28 @@ impl Reconciler {
         spec.adopted = start.as_ref().map(|start| start.spec.adopted.clone()).unwrap_or_default();
         spec.former =
             self.former_copies(template, &snapshot, former.or_else(|| last.clone()), &spec.clusters);
-        let changed = last.as_ref().is_none_or(|last| last.lost || differs(&last.spec, &spec));
+        let unchanged = last.as_ref().filter(|last| !last.lost && !differs(&last.spec, &spec));
+        let changed = unchanged.is_none();
+        spec.epoch = match unchanged {
+            Some(last) => last.spec.epoch,
+            None => self.epochs.next().await?,
+        };
+        let finalized = self.write(template, &spec, last.is_some(), changed).await?;
+        if changed {
+            self.note_decided(template, last.as_deref(), &spec, &decision);
+        }
         let mut current = template.clone();
-        if changed {
-            spec.epoch = self.epochs.next().await?;
-        } else if let Some(last) = &last {
-            spec.epoch = last.spec.epoch;
-        }
-        let needs_finalizer = !template.finalized && !spec.clusters.is_empty();
-        // Concurrently: they share a batch of the store.
-        let (finalized, placed) = tokio::join!(
-            async { if needs_finalizer { Some(self.writer.add_finalizer(template).await) } else { None } },
-            async {
-                if changed {
-                    self.writer.put_placement(template, &spec, last.is_some()).await
-                } else {
-                    Ok(())
-                }
-            }
-        );
-        Metrics::count(
-            &self.metrics.decisions,
-            match (&placed, changed) {
-                (Err(_), _) => "failed",
-                (Ok(()), true) => "changed",
-                (Ok(()), false) => "unchanged",
-            },
-        );
-        placed?;
-        if let Some(last) = last.as_ref().filter(|_| changed) {
-            self.say_moves(template, &Moves::between(&last.spec, &spec), &decision);
-        }
-        if changed {
-            let status = last.as_ref().map(|last| last.status.clone()).unwrap_or_default();
-            self.world.put_decided(key, Decided { spec: spec.clone(), status, lost: false });
-            self.sessions.set_epoch(spec.epoch);
-            // Users leave before the workload does.
-            let leaves = |spec: &PlacementSpec| spec.clusters.iter().any(|target| target.leaving);
-            if leaves(&spec) || last.as_ref().is_some_and(|last| leaves(&last.spec)) {
-                self.traffic.poke();
-            }
-        }
         if let Some(finalized) = finalized {
             let mut newer = Template::read(key.kind, finalized?);
             newer.seen = template.seen;
             current = Arc::new(newer);
         }
         let explained = self.ledger.with(key, &template.uid, |entry| {
-            let same = entry.reasons == decision.reasons;
-            if !same {
+            let new = entry.reasons != decision.reasons;
+            if new {
                 entry.reasons.clone_from(&decision.reasons);
             }
-            !same
+            new
         });
         let handed_out = self.hand_out(&current, &spec, &decision);
         // A copy that was released could not be taken over any more: it would be somebody else's object.
@@ -219,6 +184,67 @@ impl Reconciler {
             self.queue.add_after(key.clone(), Priority::Normal, Duration::from_millis(wait as u64));
         }
         Ok(())
+    }
+
+    /// Where the next decision starts.
+    fn start(
+        &self,
+        template: &Template,
+        view: &core_template::Template,
+        snapshot: &Snapshot,
+        last: Option<Arc<Decided>>,
+    ) -> Recovery {
+        // From what members did while this hub was away.
+        let adopted = last.as_ref().and_then(|last| {
+            let spec = self.contingency.adopt(&template.key, &template.uid, &last.spec)?;
+            Some(Arc::new(Decided { spec, ..Decided::clone(last) }))
+        });
+        self.recover(template, view, snapshot, adopted.or(last))
+    }
+
+    /// Writes the finalizer, if it is missing where there are to be copies, and the decision, if it `changed`. What came of the finalizer.
+    async fn write(
+        &self,
+        template: &Template,
+        spec: &PlacementSpec,
+        known: bool,
+        changed: bool,
+    ) -> Result<Option<Result<Value, write::Error>>, Error> {
+        let needs_finalizer = !template.finalized && !spec.clusters.is_empty();
+        // Concurrently: they share a batch of the store.
+        let (finalized, placed) = tokio::join!(
+            async { if needs_finalizer { Some(self.writer.add_finalizer(template).await) } else { None } },
+            async { if changed { self.writer.put_placement(template, spec, known).await } else { Ok(()) } }
+        );
+        let outcome = match (&placed, changed) {
+            (Err(_), _) => "failed",
+            (Ok(()), true) => "changed",
+            (Ok(()), false) => "unchanged",
+        };
+        Metrics::count(&self.metrics.decisions, outcome);
+        placed?;
+        Ok(finalized)
+    }
+
+    /// A decision was written that differs from the last one.
+    fn note_decided(
+        &self,
+        template: &Template,
+        last: Option<&Decided>,
+        spec: &PlacementSpec,
+        decision: &Decision,
+    ) {
+        if let Some(last) = last {
+            self.say_moves(template, &Moves::between(&last.spec, spec), decision);
+        }
+        let status = last.map(|last| last.status.clone()).unwrap_or_default();
+        self.world.put_decided(&template.key, Decided { spec: spec.clone(), status, lost: false });
+        self.sessions.set_epoch(spec.epoch);
+        // Users leave before the workload does.
+        let leaves = |spec: &PlacementSpec| spec.clusters.iter().any(|target| target.leaving);
+        if leaves(spec) || last.is_some_and(|last| leaves(&last.spec)) {
+            self.traffic.poke();
+        }
     }
 
     /// Tells people what moves, and why.
