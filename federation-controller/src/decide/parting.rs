@@ -228,11 +228,7 @@ impl Reconciler {
     }
 
     /// The Placement names them until their agents have answered, so that a hub which restarts asks again.
-    pub(super) async fn release_former<'a>(
-        &self,
-        key: &Key,
-        copies: impl IntoIterator<Item = &'a FormerCopy>,
-    ) -> Result<(), Error> {
+    pub(super) async fn release_former(&self, key: &Key, copies: &[FormerCopy]) -> Result<(), Error> {
         for copy in copies {
             self.release_copy(key, &copy.uid, &copy.cluster).await?;
         }

@@ -169,8 +169,9 @@ impl Reconciler {
         });
         let handed_out = self.hand_out(&current, &spec, &decision);
         // A copy that was released could not be taken over any more: it would be somebody else's object.
-        let unwanted = spec.former.iter().filter(|copy| !decision.is_undecided(&copy.cluster));
-        self.release_former(key, unwanted).await?;
+        let mut unwanted = spec.former.clone();
+        unwanted.retain(|copy| !decision.is_undecided(&copy.cluster));
+        self.release_former(key, &unwanted).await?;
         self.let_go(&current, &spec, &snapshot, &reports, &going).await?;
         // An agent that acted gives up its own number for the manifest's, which must be there.
         if handed_out {
