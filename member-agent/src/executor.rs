@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::drift;
 use crate::manifest::{self, Wanted};
-use crate::member::{Failure, Member, TERMINATING};
+use crate::member::{Failure, Member, Reason};
 use crate::metrics::Metrics;
 use crate::world::{Report, World};
 
@@ -247,11 +247,16 @@ impl Executor {
                 self.try_apply(key, &wanted, drift).await
             };
             let (result, reason, message, written) = match result {
-                Ok(written) => (ApplyResult::Applied, "Applied", String::new(), Some(written)),
-                Err(Failure::Refused { reason, message }) => (ApplyResult::Refused, reason, message, None),
-                Err(Failure::Transient { reason, message }) => (ApplyResult::Retrying, reason, message, None),
+                Ok(written) => (ApplyResult::Applied, None, String::new(), Some(written)),
+                Err(Failure::Refused { reason, message }) => {
+                    (ApplyResult::Refused, Some(reason), message, None)
+                }
+                Err(Failure::Transient { reason, message }) => {
+                    (ApplyResult::Retrying, Some(reason), message, None)
+                }
                 Err(Failure::NotFound) => {
-                    (ApplyResult::Refused, "NotServed", "the member does not serve this kind".into(), None)
+                    let message = "the member does not serve this kind".into();
+                    (ApplyResult::Refused, Some(Reason::NotServed), message, None)
                 }
             };
             self.0.metrics.applied(result, drift);
@@ -264,7 +269,7 @@ impl Executor {
                     generation: entry.generation,
                     epoch: entry.epoch,
                     result: result.into(),
-                    reason: reason.into(),
+                    reason: reason.map_or_else(|| "Applied".into(), |reason| reason.to_string()),
                     message,
                     drift_corrected: drift && result == ApplyResult::Applied,
                 }))
@@ -273,7 +278,7 @@ impl Executor {
             if result != ApplyResult::Retrying {
                 return written;
             }
-            if reason == TERMINATING {
+            if reason == Some(Reason::Terminating) {
                 self.let_others_go(key);
             }
             if self.superseded(key) {
@@ -308,7 +313,7 @@ impl Executor {
         let applied = match wanted.body(adopted) {
             Some(body) => self.0.member.apply(key, body).await,
             None => Err(Failure::Refused {
-                reason: "Invalid",
+                reason: Reason::Invalid,
                 message: "the manifest is not a JSON object".into(),
             }),
         };
@@ -328,9 +333,11 @@ impl Executor {
         let Some(body) = wanted.body_if_absent() else { return Ok(None) };
         match self.0.member.apply(key, body).await {
             Ok(made) => Ok(Some(made)),
-            Err(Failure::NotFound | Failure::Transient { reason: "Conflict", .. }) => Ok(None),
-            // As Services did, other registries may.
-            Err(Failure::Transient { message, .. }) if message.contains("resourceVersion") => Ok(None),
+            // As Services did, other registries may refuse the precondition.
+            Err(
+                Failure::NotFound
+                | Failure::Transient { reason: Reason::Conflict | Reason::Precondition, .. },
+            ) => Ok(None),
             Err(failure) => Err(failure),
         }
     }
@@ -399,7 +406,7 @@ fn claim(key: &Key, live: &Value, policy: ConflictPolicy) -> Result<bool, Failur
         ConflictPolicy::Adopt => Ok(true),
         ConflictPolicy::Overwrite => Ok(false),
         ConflictPolicy::Refuse => Err(Failure::Refused {
-            reason: "Conflict",
+            reason: Reason::Conflict,
             message: format!(
                 "{key} exists in the member and is not the federation's; the policy's `conflict: Adopt` or `Overwrite` would take it"
             ),
@@ -438,7 +445,7 @@ mod tests {
         let foreign = json!({"metadata": {"name": "a"}});
         assert!(matches!(
             claim(&key("configmaps"), &foreign, ConflictPolicy::Refuse),
-            Err(Failure::Refused { reason: "Conflict", .. })
+            Err(Failure::Refused { reason: Reason::Conflict, .. })
         ));
         assert!(claim(&key("configmaps"), &foreign, ConflictPolicy::Adopt).unwrap());
         assert!(!claim(&key("configmaps"), &foreign, ConflictPolicy::Overwrite).unwrap());

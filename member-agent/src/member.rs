@@ -2,6 +2,7 @@
 
 mod serves;
 
+use std::fmt;
 use std::time::Duration;
 
 use federation_core::api::marks;
@@ -22,32 +23,60 @@ pub(crate) enum Failure {
     NotFound,
     /// Refused for good: the manifest or the agent's rights must change.
     Refused {
-        /// CamelCase, for a condition.
-        reason: &'static str,
+        /// For a condition.
+        reason: Reason,
         /// The server's words.
         message: String,
     },
     /// Worth another try.
     Transient {
-        /// CamelCase, for a condition.
-        reason: &'static str,
+        /// For a condition.
+        reason: Reason,
         /// What happened.
         message: String,
     },
+}
+
+/// What a request failed of. Told to people by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Something is there already, or was changed meanwhile.
+    Conflict,
+    /// It may be made only where nothing is, and a registry does not take that condition from whoever applies.
+    Precondition,
+    /// The manifest cannot be taken.
+    Invalid,
+    /// The agent's rights are not enough.
+    Forbidden,
+    /// The agent is not known.
+    Unauthorized,
+    /// Its namespace is not there.
+    NamespaceMissing,
+    /// Its namespace is being deleted.
+    NamespaceTerminating,
+    /// Something holds the object that is there and is being deleted. It may last.
+    Terminating,
+    /// The kind is not served.
+    NotServed,
+    /// The API server does not answer, or not as it should.
+    Unavailable,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, formatter)
+    }
 }
 
 impl Failure {
     /// What has the object's name is being deleted.
     pub(crate) fn terminating() -> Self {
         Self::Transient {
-            reason: TERMINATING,
+            reason: Reason::Terminating,
             message: "what is there is being deleted, and waits for its finalizers; it is made anew when it is gone".into(),
         }
     }
 }
-
-/// Reason of a failure that may last: something holds the object that is there.
-pub(crate) const TERMINATING: &str = "Terminating";
 
 /// What is read of the answer to an apply: the object itself comes by the watch.
 #[derive(Deserialize)]
@@ -86,7 +115,7 @@ impl Member {
         let found = self.call("GET", path(key), None, Vec::new()).await;
         // Nothing but a Namespace's own absence makes a GET say so.
         found.map_err(|failure| match failure {
-            Failure::Transient { reason: "NamespaceMissing", .. } => Failure::NotFound,
+            Failure::Transient { reason: Reason::NamespaceMissing, .. } => Failure::NotFound,
             other => other,
         })
     }
@@ -153,15 +182,15 @@ impl Member {
         }
         let request = request
             .body(body)
-            .map_err(|error| Failure::Refused { reason: "Invalid", message: error.to_string() })?;
+            .map_err(|error| Failure::Refused { reason: Reason::Invalid, message: error.to_string() })?;
         match tokio::time::timeout(TIMEOUT, self.client.request::<T>(request)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(kube::Error::Api(status))) => Err(sort(status.code, &status.reason, &status.message)),
             Ok(Err(error)) => {
-                Err(Failure::Transient { reason: "Unavailable", message: Chain(&error).to_string() })
+                Err(Failure::Transient { reason: Reason::Unavailable, message: Chain(&error).to_string() })
             }
             Err(_) => Err(Failure::Transient {
-                reason: "Unavailable",
+                reason: Reason::Unavailable,
                 message: format!("the member's API server did not answer within {} s", TIMEOUT.as_secs()),
             }),
         }
@@ -174,26 +203,30 @@ fn sort(code: u16, reason: &str, message: &str) -> Failure {
     match code {
         // A kind that is not served answers 404 without the reason of a missing object ("the server could not find the requested resource").
         404 if message.contains("namespaces \"") => {
-            Failure::Transient { reason: "NamespaceMissing", message }
+            Failure::Transient { reason: Reason::NamespaceMissing, message }
         }
         404 if reason == "NotFound" && !message.contains("could not find the requested resource") => {
             Failure::NotFound
         }
-        404 => Failure::Refused { reason: "NotServed", message },
-        400 | 413 | 415 | 422 => Failure::Refused { reason: "Invalid", message },
+        404 => Failure::Refused { reason: Reason::NotServed, message },
+        400 | 413 | 415 | 422 => Failure::Refused { reason: Reason::Invalid, message },
         // A namespace that is being deleted refuses new objects until it is gone.
         403 if message.contains("because it is being terminated") => {
-            Failure::Transient { reason: "NamespaceTerminating", message }
+            Failure::Transient { reason: Reason::NamespaceTerminating, message }
         }
-        403 => Failure::Refused { reason: "Forbidden", message },
+        403 => Failure::Refused { reason: Reason::Forbidden, message },
         // Server-side apply answers 500 to a manifest that does not fit the schema.
         500 if message.contains("failed to create typed patch object") => {
-            Failure::Refused { reason: "Invalid", message }
+            Failure::Refused { reason: Reason::Invalid, message }
         }
-        401 => Failure::Transient { reason: "Unauthorized", message },
-        405 => Failure::Refused { reason: "NotServed", message },
-        409 => Failure::Transient { reason: "Conflict", message },
-        _ => Failure::Transient { reason: "Unavailable", message },
+        // Up to Kubernetes 1.22 Services did so (kubernetes/kubernetes#106745).
+        409 | 500.. if message.contains("resourceVersion") => {
+            Failure::Transient { reason: Reason::Precondition, message }
+        }
+        401 => Failure::Transient { reason: Reason::Unauthorized, message },
+        405 => Failure::Refused { reason: Reason::NotServed, message },
+        409 => Failure::Transient { reason: Reason::Conflict, message },
+        _ => Failure::Transient { reason: Reason::Unavailable, message },
     }
 }
 
@@ -227,14 +260,14 @@ mod tests {
         assert!(matches!(sort(404, "NotFound", "configmaps \"a\" not found"), Failure::NotFound));
         assert!(matches!(
             sort(404, "NotFound", "the server could not find the requested resource"),
-            Failure::Refused { reason: "NotServed", .. }
+            Failure::Refused { reason: Reason::NotServed, .. }
         ));
         assert!(matches!(
             sort(404, "NotFound", "namespaces \"shop\" not found"),
-            Failure::Transient { reason: "NamespaceMissing", .. }
+            Failure::Transient { reason: Reason::NamespaceMissing, .. }
         ));
-        assert!(matches!(sort(422, "Invalid", ""), Failure::Refused { reason: "Invalid", .. }));
-        assert!(matches!(sort(403, "Forbidden", "no"), Failure::Refused { reason: "Forbidden", .. }));
+        assert!(matches!(sort(422, "Invalid", ""), Failure::Refused { reason: Reason::Invalid, .. }));
+        assert!(matches!(sort(403, "Forbidden", "no"), Failure::Refused { reason: Reason::Forbidden, .. }));
         assert!(matches!(sort(429, "TooManyRequests", ""), Failure::Transient { .. }));
         assert!(matches!(sort(503, "", ""), Failure::Transient { .. }));
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::member::{Failure, Member};
+use crate::member::{Failure, Member, Reason};
 use crate::metrics::Metrics;
 
 /// Events that wait to be posted: some 2 MiB. A member that takes none for so long has no use for more.
@@ -54,7 +54,7 @@ async fn run(member: Member, mut waiting: mpsc::Receiver<(String, Value)>) {
 async fn post(member: Member, path: String, event: Value) {
     for _ in 0..TRIES {
         match member.create(path.clone(), &event).await {
-            Ok(_) | Err(Failure::Transient { reason: "Conflict", .. }) => return,
+            Ok(_) | Err(Failure::Transient { reason: Reason::Conflict, .. }) => return,
             Err(Failure::Transient { .. }) => tokio::time::sleep(Duration::from_secs(1)).await,
             Err(failure) => {
                 tracing::warn!(?failure, "an Event from the federation was refused by the member");

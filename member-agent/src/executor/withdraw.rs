@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Executor, Job, RETRY_BASE, RETRY_CAP, is_adopted, sleep_jittered};
 use crate::manifest;
-use crate::member::Failure;
+use crate::member::{Failure, Reason};
 use crate::world::Report;
 
 impl Executor {
@@ -63,11 +63,11 @@ impl Executor {
         let gone = if delete { RemoveResult::Removed } else { RemoveResult::Released };
         let live = match self.0.member.get(key).await {
             Ok(live) => live,
-            Err(Failure::NotFound | Failure::Transient { reason: "NamespaceMissing", .. }) => {
+            Err(Failure::NotFound | Failure::Transient { reason: Reason::NamespaceMissing, .. }) => {
                 return done(gone, "it was not there");
             }
             // A proxy says so of everything, and an API server of custom kinds until it has read their definitions.
-            Err(failure @ Failure::Refused { reason: "NotServed", .. }) => {
+            Err(failure @ Failure::Refused { reason: Reason::NotServed, .. }) => {
                 let served = self.0.member.serves(key).await?;
                 return if served { Err(failure) } else { done(gone, "its kind is not served there") };
             }

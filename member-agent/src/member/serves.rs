@@ -3,7 +3,7 @@
 use hub_protocol::Key;
 use serde_json::Value;
 
-use super::{Failure, Member};
+use super::{Failure, Member, Reason};
 
 impl Member {
     /// Whether the member serves objects of a key's kind, or will in a moment: an API server that starts knows its own kinds before those
@@ -43,7 +43,7 @@ fn unwell(failure: Failure) -> Failure {
 
 fn unknown(why: &str) -> Failure {
     Failure::Transient {
-        reason: "Unavailable",
+        reason: Reason::Unavailable,
         message: format!("the member does not say which kinds it serves: {why}"),
     }
 }
