@@ -134,7 +134,7 @@ impl Reconciler {
         decided: u64,
     ) -> Result<(), Error> {
         let key = &template.key;
-        if charge.is_some_and(|charge| self.gate.is_released(charge, key, cluster)) {
+        if charge.is_some_and(|charge| self.gate.note_released(charge, key, cluster)) {
             return self.release(template, cluster).await;
         }
         if self.sessions.is_removing(cluster, &key.to_wire().into(), &template.uid) {

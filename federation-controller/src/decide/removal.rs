@@ -112,7 +112,7 @@ impl Gate {
     }
 
     /// Whether a person decided to release the copies of the cause instead of removing them. If so, also records that this copy is one of them.
-    pub(crate) fn is_released(&self, cause: &accounts::Cause, key: &Key, cluster: &str) -> bool {
+    pub(crate) fn note_released(&self, cause: &accounts::Cause, key: &Key, cluster: &str) -> bool {
         let mut state = self.0.state.lock();
         let released = state.accounts.decision(&cause.id()) == HeldDecision::Release;
         if released {

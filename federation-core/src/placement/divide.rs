@@ -59,7 +59,7 @@ fn all_replicas(request: &Request<'_>, placed: &mut Placed<'_>, replicas: i64) -
     let reason = request.restored?;
     let held = placed.held_replicas();
     if held > replicas {
-        placed.explain(rules::RESTORED, format!("keeps {held}, and {replicas} are wanted: {reason}"));
+        placed.explain(rules::STORE_RESTORED, format!("keeps {held}, and {replicas} are wanted: {reason}"));
     }
     Some(held.max(replicas))
 }
@@ -196,12 +196,14 @@ fn shrink(request: &Request<'_>, placed: &mut Placed<'_>, target: i64, least: i6
         return target;
     }
     if let Some(reason) = request.restored {
-        placed.explain(rules::RESTORED, format!("keeps {held}, and {target} are wanted: {reason}"));
+        placed.explain(rules::STORE_RESTORED, format!("keeps {held}, and {target} are wanted: {reason}"));
         return held;
     }
     let Some(observed) = placed.observed(request) else {
-        placed
-            .explain(rules::SURGE, format!("keeps {held} until its state is known; the target is {target}"));
+        placed.explain(
+            rules::REPLACEMENT_NOT_READY,
+            format!("keeps {held} until its state is known; the target is {target}"),
+        );
         return held;
     };
     let unready = (held - observed.ready.max(0)).max(0);
@@ -209,7 +211,10 @@ fn shrink(request: &Request<'_>, placed: &mut Placed<'_>, target: i64, least: i6
     *spare -= from_spare;
     let kept = target.max(held - unready - from_spare).max(least);
     if kept > target {
-        placed.explain(rules::SURGE, format!("keeps {kept} until others are ready; the target is {target}"));
+        placed.explain(
+            rules::REPLACEMENT_NOT_READY,
+            format!("keeps {kept} until others are ready; the target is {target}"),
+        );
     }
     kept
 }
@@ -219,11 +224,12 @@ fn leave(request: &Request<'_>, placed: &mut Placed<'_>, replaced: bool) {
     let gone = placed.held.is_some_and(|held| held.leaving && held.replicas == Some(0));
     let drained = request.traffic_drained.contains(&placed.cluster.name);
     if !gone && !replaced {
-        placed.explain(rules::SURGE, "leaving: waits until its replacement is ready elsewhere");
+        placed
+            .explain(rules::REPLACEMENT_NOT_READY, "leaving: waits until its replacement is ready elsewhere");
     } else if !gone && !drained {
-        placed.explain(rules::TRAFFIC, "leaving: waits until no DNS answer points here");
+        placed.explain(rules::TRAFFIC_NOT_DRAINED, "leaving: waits until no DNS answer points here");
     } else if let Some(reason) = request.restored.filter(|_| !gone) {
-        placed.explain(rules::RESTORED, format!("leaving: stays for now: {reason}"));
+        placed.explain(rules::STORE_RESTORED, format!("leaving: stays for now: {reason}"));
     } else if placed.standing == Standing::Unselected {
         give_up(placed);
     } else {

@@ -47,7 +47,7 @@ pub mod rules {
     /// The verdict was bad for longer than evictAfter.
     pub const EVICTED: &str = "Evicted";
     /// It was lost, is well again, and does not get its share back yet.
-    pub const FAILBACK: &str = "FailbackWaits";
+    pub const FAILBACK_WAITS: &str = "FailbackWaits";
     /// Divided by weight.
     pub const WEIGHT: &str = "Weight";
     /// Its share is larger than what it has, and it gets nothing new.
@@ -55,9 +55,9 @@ pub mod rules {
     /// Every cluster runs all replicas.
     pub const DUPLICATE: &str = "Duplicate";
     /// Kept until what replaces it is ready.
-    pub const SURGE: &str = "ReplacementNotReady";
+    pub const REPLACEMENT_NOT_READY: &str = "ReplacementNotReady";
     /// Kept until no DNS answer points here.
-    pub const TRAFFIC: &str = "TrafficNotDrained";
+    pub const TRAFFIC_NOT_DRAINED: &str = "TrafficNotDrained";
     /// Moved away.
     pub const DRAINED: &str = "Drained";
     /// The one cluster that runs what may run in one at a time, or is to.
@@ -69,7 +69,7 @@ pub mod rules {
     /// The verdict is bad, and users are served all the same, or the voters disagree about it.
     pub const USERS_SERVED: &str = "UsersServed";
     /// The store was restored from a backup, and nobody has said yet that what it says is what is wanted.
-    pub const RESTORED: &str = "StoreRestored";
+    pub const STORE_RESTORED: &str = "StoreRestored";
     /// Nothing moves: mass failure.
     pub const FROZEN: &str = "Frozen";
 }
@@ -129,7 +129,7 @@ pub(super) fn of(
         && let Some(message) = failback(request, wishes, cluster)
     {
         // As it was while it was lost: its users stay away with its replicas.
-        return found(Standing::Evicted, rules::FAILBACK, message);
+        return found(Standing::Evicted, rules::FAILBACK_WAITS, message);
     }
     if let Some(taint) = taint(wishes, cluster, TaintEffect::NoExecute) {
         let standing = match (is_held, request.frozen) {
@@ -222,7 +222,7 @@ fn failback_at_ms(wishes: &Wishes<'_>, cluster: &ClusterView) -> i64 {
 
 /// When the passing of time will change this cluster's standing.
 pub(super) fn deadline_ms(request: &Request<'_>, wishes: &Wishes<'_>, placed: &Placed<'_>) -> Option<i64> {
-    if placed.standing == Standing::Evicted && placed.reason.rule == rules::FAILBACK {
+    if placed.standing == Standing::Evicted && placed.reason.rule == rules::FAILBACK_WAITS {
         let at_ms = failback_at_ms(wishes, placed.cluster);
         return (at_ms > request.now_ms).then_some(at_ms);
     }

@@ -176,7 +176,7 @@ fn changed_weights_move_replicas_only_with_rebalance_and_only_as_others_become_r
     world.policy(json!({"replicas": {"rebalance": true, "clusters": shares}}));
     let decision = world.step();
     check(&decision, "taiwan=3 tokyo=2");
-    assert_eq!(rule(&decision, "tokyo"), rules::SURGE);
+    assert_eq!(rule(&decision, "tokyo"), rules::REPLACEMENT_NOT_READY);
     world.all_ready();
     check(&world.step(), "taiwan=3 tokyo=1");
 }
@@ -276,7 +276,7 @@ fn a_lost_clusters_share_takes_nothing_that_is_ready_from_others_when_fewer_are_
     // Taiwan's two would be all that is wanted, and nobody knows whether they run.
     let decision = world.step();
     check(&decision, "taiwan=2 tokyo=2");
-    assert_eq!(rule(&decision, "tokyo"), rules::SURGE);
+    assert_eq!(rule(&decision, "tokyo"), rules::REPLACEMENT_NOT_READY);
     world.now_ms += EVICT_AFTER_MS;
     check(&world.step(), "taiwan=2! tokyo=2");
     // None wanted is none wanted, whoever is lost.
@@ -296,7 +296,7 @@ fn what_may_have_become_ready_since_the_last_report_does_not_go_before_anything_
     // Taiwan's two are not ready by its last report, nor is Tokyo's one: one of each stays, since either may be the only one by now.
     let decision = world.step();
     check(&decision, "taiwan=1 tokyo=1");
-    assert_eq!(rule(&decision, "taiwan"), rules::SURGE);
+    assert_eq!(rule(&decision, "taiwan"), rules::REPLACEMENT_NOT_READY);
     check(&world.step(), "taiwan=1 tokyo=1");
     world.observed.insert("tokyo".into(), Observed { replicas: 1, ready: 1, ..Observed::default() });
     check(&world.step(), "taiwan=0 tokyo=1");
@@ -315,7 +315,7 @@ fn a_restored_store_takes_nothing_away_and_replaces_what_is_lost() {
     world.template.replicas = Some(0);
     let decision = world.step();
     check(&decision, "osaka=2 taiwan=2 tokyo=2");
-    assert_eq!(rule(&decision, "osaka"), rules::RESTORED);
+    assert_eq!(rule(&decision, "osaka"), rules::STORE_RESTORED);
     world.template.replicas = Some(6);
     world.taint("tokyo", TaintEffect::NoExecute);
     world.traffic_drained.insert("tokyo".into());
@@ -342,7 +342,7 @@ fn where_every_cluster_runs_all_a_restored_store_takes_nothing_away_either() {
     world.template.replicas = Some(3);
     let decision = world.step();
     check(&decision, "osaka=5 taiwan=5 tokyo=3");
-    assert_eq!(rule(&decision, "osaka"), rules::RESTORED);
+    assert_eq!(rule(&decision, "osaka"), rules::STORE_RESTORED);
     // A user who wants fewer gets them when a person has confirmed the store.
     world.template.replicas = Some(1);
     world.taint("taiwan", TaintEffect::NoExecute);
@@ -435,7 +435,7 @@ fn a_cluster_that_is_back_gets_its_share_when_it_has_been_well_for_as_long_as_th
     check(&decision, "taiwan=2! tokyo=4");
     assert_eq!(
         (rule(&decision, "taiwan"), decision.next_check_ms),
-        (rules::FAILBACK, Some(back_ms + 60_000))
+        (rules::FAILBACK_WAITS, Some(back_ms + 60_000))
     );
     world.now_ms = back_ms + 59_999;
     check(&world.step(), "taiwan=2! tokyo=4");
@@ -491,7 +491,7 @@ fn a_cluster_that_is_back_waits_for_an_operators_word_where_the_policy_says_so()
     world.now_ms += 1000 * EVICT_AFTER_MS;
     let decision = world.step();
     check(&decision, "taiwan=2! tokyo=4");
-    assert_eq!((rule(&decision, "taiwan"), decision.next_check_ms), (rules::FAILBACK, None));
+    assert_eq!((rule(&decision, "taiwan"), decision.next_check_ms), (rules::FAILBACK_WAITS, None));
     world.cluster("taiwan").failback_ms = Some(back_ms + 5);
     check(&world.step(), "taiwan=2 tokyo=2");
 }
@@ -530,13 +530,13 @@ fn a_drain_waits_for_the_replacement_and_then_for_the_traffic() {
     world.taint("taiwan", TaintEffect::NoExecute);
     let decision = world.step();
     check(&decision, "taiwan=2! tokyo=4");
-    assert_eq!(rule(&decision, "taiwan"), rules::SURGE);
+    assert_eq!(rule(&decision, "taiwan"), rules::REPLACEMENT_NOT_READY);
     world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 3, ..Observed::default() });
     check(&world.step(), "taiwan=2! tokyo=4");
     world.observed.insert("tokyo".into(), Observed { replicas: 4, ready: 4, ..Observed::default() });
     let decision = world.step();
     check(&decision, "taiwan=2! tokyo=4");
-    assert_eq!(rule(&decision, "taiwan"), rules::TRAFFIC);
+    assert_eq!(rule(&decision, "taiwan"), rules::TRAFFIC_NOT_DRAINED);
     world.traffic_drained.insert("taiwan".into());
     check(&world.step(), "taiwan=0! tokyo=4");
     // A pod that restarts elsewhere afterwards changes nothing.
