@@ -12,12 +12,14 @@
 //! - [`order`]: which member of an object comes first.
 //! - [`addresses`]: addresses and networks.
 //! - [`quantity`]: amounts of resources.
+//! - [`go_duration`]: durations such as `1h30m`, in objects and in flags.
 
 pub mod addresses;
 pub mod apply;
 pub mod duration;
 pub mod field;
 pub mod fields;
+pub mod go_duration;
 pub mod jsonpath;
 pub mod labels;
 pub mod meta;

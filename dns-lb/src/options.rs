@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use apimachinery::go_duration::{milliseconds, seconds};
+
 use crate::answer::CookiePolicy;
 use crate::client::Prefix;
 use crate::metrics::NAMES_DEFAULT;
@@ -59,9 +61,9 @@ pub struct Options {
     /// How many balanced names have metrics of their own; the others are counted together. 0 for none.
     #[arg(long, value_name = "N", default_value_t = NAMES_DEFAULT)]
     pub metrics_names: usize,
-    /// Seconds without the hub after which answers to EDNS clients are marked stale (RFC 8914).
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub stale_after: u64,
+    /// Time without the hub after which answers to EDNS clients are marked stale (RFC 8914), as 60s or 5m.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = seconds)]
+    pub stale_after: Duration,
     /// UDP answers per second about one name to one network (/24 or /56), for each thread; 0 for no limit. Clients with a valid DNS cookie
     /// are not limited.
     #[arg(long, value_name = "N", default_value_t = Limit::default().per_second)]
@@ -91,9 +93,9 @@ pub struct Options {
     /// Maximum number of connections from one IPv4 address or IPv6 /64; further ones are closed at once.
     #[arg(long, value_name = "N", default_value_t = Limits::default().per_client)]
     pub connections_per_client: usize,
-    /// Milliseconds that a connection may be idle, and that a client may take for one message.
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = Limits::default().idle.as_millis() as u64)]
-    pub idle_timeout: u64,
+    /// How long a connection may be idle, and a client may take for one message, as 10s or 500ms.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = milliseconds)]
+    pub idle_timeout: Duration,
     /// TSIG keys for zone transfers and --notify: lines of hmac-sha256:NAME:SECRET, the secret in base64.
     #[arg(long, value_name = "FILE")]
     pub tsig_key_file: Option<PathBuf>,
@@ -125,7 +127,7 @@ impl Default for Options {
             threads: None,
             metrics_listen: None,
             metrics_names: NAMES_DEFAULT,
-            stale_after: 60,
+            stale_after: Duration::from_secs(60),
             rate_limit: Limit::default().per_second,
             rate_limit_slip: Limit::default().slip,
             cookies: CookiePolicy::default(),
@@ -135,7 +137,7 @@ impl Default for Options {
             encrypted: EncryptedOptions::default(),
             connections: Limits::default().connections,
             connections_per_client: Limits::default().per_client,
-            idle_timeout: Limits::default().idle.as_millis() as u64,
+            idle_timeout: Limits::default().idle,
             tsig_key_file: None,
             transfer_to: Vec::new(),
             notify: Vec::new(),
@@ -145,16 +147,15 @@ impl Default for Options {
 }
 
 impl Options {
-    pub(crate) fn stale_after(&self) -> Duration {
-        Duration::from_secs(self.stale_after)
-    }
-
     pub(crate) fn limit(&self) -> Limit {
         Limit { per_second: self.rate_limit, slip: self.rate_limit_slip, ..Limit::default() }
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        let idle = Duration::from_millis(self.idle_timeout);
-        Limits { connections: self.connections, per_client: self.connections_per_client, idle }
+        Limits {
+            connections: self.connections,
+            per_client: self.connections_per_client,
+            idle: self.idle_timeout,
+        }
     }
 }

@@ -13,7 +13,7 @@ const PAGES: [(&str, &str); 2] = [
 #[command(name = "dns-lb")]
 struct DnsServer {
     #[command(flatten)]
-    _options: dns_lb::Options,
+    options: dns_lb::Options,
 }
 
 /// The lines of the page's shell blocks, continued ones joined.
@@ -106,4 +106,28 @@ fn every_command_stands_on_a_page() {
         let on_a_page = shown.iter().any(|words| words.len() > 1 && words[0] == "fedctl" && words[1] == name);
         assert!(on_a_page, "fedctl {name} is on no page");
     }
+}
+
+/// Flags that have a unit now took a number alone before: unit files must go on working.
+#[test]
+fn a_number_alone_is_still_in_the_unit_that_it_was_in() {
+    for line in [
+        "fedctl drain taiwan --timeout 90",
+        "fedctl unjoin taiwan --mode detach --timeout 60",
+        "fedctl token create --hours 1",
+        "fedctl demo --calm-ms 1500 --evict-after 4",
+        "fedctl up --dns-ttl 1 --evict-after 300",
+        "fedctl drill run --lose taiwan --app web --duration 30",
+    ] {
+        assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+    }
+    let server = |line: &str| DnsServer::try_parse_from(line.split(' ')).map(|server| server.options).ok();
+    let before = server("dns-lb --stale-after 60 --idle-timeout 500");
+    let now = server("dns-lb --stale-after 1m --idle-timeout 0.5s");
+    let times = |options: dns_lb::Options| (options.stale_after, options.idle_timeout);
+    assert_eq!(before.map(times), now.map(times));
+    assert!(
+        server("dns-lb")
+            .is_some_and(|options| options.idle_timeout == dns_lb::Options::default().idle_timeout)
+    );
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use apimachinery::go_duration;
 use federation_apiserver::{
     audit,
     auth::{authz::Mode, authz_webhook, oidc, token_webhook},
@@ -61,15 +62,15 @@ pub struct UpOptions {
     /// Name server of the zone, NAME or NAME=ADDRESS; ns1.ZONE if not given. May be repeated.
     #[arg(long, value_name = "NAME[=ADDRESS]")]
     dns_nameserver: Vec<String>,
-    /// Default TTL of DNS answers, in seconds; a TrafficPolicy may set another.
-    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    /// Default TTL of DNS answers, in whole seconds; a TrafficPolicy may set another.
+    #[arg(long, default_value = "5s", value_parser = go_duration::whole_seconds, value_name = "DURATION")]
     dns_ttl: u32,
-    /// How long a cluster must have a bad verdict before its replicas are placed elsewhere, unless a PlacementPolicy says otherwise: seconds, or
-    /// 5m, 30s, 500ms.
-    #[arg(long, default_value = "300s", value_parser = federation_runtime::duration::parse, value_name = "TIME")]
+    /// How long a cluster must have a bad verdict before its replicas are placed elsewhere, unless a PlacementPolicy says otherwise, as 5m,
+    /// 1h30m or 500ms.
+    #[arg(long, default_value = "300s", value_parser = go_duration::seconds, value_name = "DURATION")]
     evict_after: Duration,
     /// How long a deleted template can be restored with `fedctl undo`; 0 keeps none.
-    #[arg(long, default_value = "24h", value_parser = federation_runtime::duration::parse, value_name = "TIME")]
+    #[arg(long, default_value = "24h", value_parser = go_duration::seconds, value_name = "DURATION")]
     trash_grace: Duration,
     /// Further DNS names and IP addresses for the certificates of the API and the hub. May be repeated.
     #[arg(long, value_name = "NAME")]

@@ -26,7 +26,6 @@ use crate::{
     allocation::{Network, PortRange, Ranges},
     audit::{self, Audit},
     auth::{
-        self,
         authz::Mode,
         authz_webhook, jwt, oidc,
         service_account_tokens::{DEFAULT_ISSUER, ServiceAccountTokens},
@@ -57,7 +56,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
     /// Interval of compaction: continue tokens and exact reads are valid for one to two intervals; 0 for as long as the window holds them.
-    #[arg(long, value_name = "DURATION", default_value = "5m0s", value_parser = auth::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m0s", value_parser = apimachinery::go_duration::flag)]
     pub etcd_compaction_interval: Duration,
     /// Encryption at rest: an apiserver.config.k8s.io/v1 EncryptionConfiguration with aesgcm, kms (v2) or identity.
     #[arg(long, value_name = "FILE")]

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use apimachinery::go_duration::{seconds, whole_seconds};
 use clap::Args;
-use federation_runtime::duration;
 
 /// Options of the controller.
 #[derive(Args, Clone, Debug)]
@@ -29,17 +29,17 @@ pub struct Options {
     /// repeated.
     #[arg(long)]
     pub dns_nameserver: Vec<String>,
-    /// Default TTL of DNS answers, in seconds.
-    #[arg(long, default_value_t = 5)]
+    /// Default TTL of DNS answers, in whole seconds.
+    #[arg(long, default_value = "5s", value_parser = whole_seconds, value_name = "DURATION")]
     pub dns_ttl: u32,
-    /// How long a cluster must have a bad verdict before its replicas are placed elsewhere: seconds, or `5m`, `30s`, `500ms`.
-    #[arg(long, default_value = "300s", value_parser = duration::parse)]
+    /// How long a cluster must have a bad verdict before its replicas are placed elsewhere, as 5m, 1h30m or 500ms.
+    #[arg(long, default_value = "300s", value_parser = seconds, value_name = "DURATION")]
     pub evict_after: std::time::Duration,
     /// How long a deleted template can be restored with `fedctl undo`; 0 keeps none.
-    #[arg(long, default_value = "24h", value_parser = duration::parse)]
+    #[arg(long, default_value = "24h", value_parser = seconds, value_name = "DURATION")]
     pub trash_grace: std::time::Duration,
     /// Interval of the agents' heartbeats.
-    #[arg(long, default_value = "1s", value_parser = duration::parse)]
+    #[arg(long, default_value = "1s", value_parser = seconds, value_name = "DURATION")]
     pub heartbeat: std::time::Duration,
     /// Address for `/metrics`, `/healthz`, `/livez` and `/readyz` over HTTP; not served if not given.
     #[arg(long)]

@@ -17,7 +17,6 @@
 pub mod clock;
 #[cfg(feature = "kube")]
 pub mod deadline;
-pub mod duration;
 pub mod endpoints;
 pub mod errors;
 pub mod files;

@@ -38,7 +38,7 @@ pub use access::{Access, Authority, Check, Decision};
 pub use cost::Shape;
 pub use error::{CompileError, EvalError};
 pub use eval::Budget;
-pub use functions::{Semver, parse_duration};
+pub use functions::Semver;
 pub use types::{ObjectType, Type};
 pub use value::{Key, Made, Url, Value};
 

@@ -145,7 +145,7 @@ fn further(release: &Path, words: &[&str]) -> Result<Map<String, Value>> {
 
 fn one(fedctl: &Path, options: &Options, figures: &PathBuf) -> Result<Value> {
     let status = Command::new(fedctl)
-        .args(["demo", "--calm-ms", "1500"])
+        .args(["demo", "--pause", "1500ms"])
         .args(["--users", &options.users.to_string(), "--evict-after", &options.evict_after.to_string()])
         .arg("--figures")
         .arg(figures)

@@ -80,7 +80,7 @@ impl Service {
         metrics.register(|registry| registry.register_collector(Box::new(dns_metrics.clone())));
         let disk = options.data_dir.as_deref().map(Disk::new);
         let fence = Fence { adopt: options.adopt_incarnation.clone() };
-        let state = State::new(dns_metrics.clone(), health.clone(), disk, fence, options.stale_after());
+        let state = State::new(dns_metrics.clone(), health.clone(), disk, fence, options.stale_after);
         let secrets = match &options.cookie_secret_file {
             Some(path) => OwnSecrets::Given(secrets(path)?),
             None => OwnSecrets::Spare(Secrets(vec![random_secret().map_err(Error::Random)?])),

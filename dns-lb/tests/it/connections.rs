@@ -58,7 +58,7 @@ fn closed(stream: &mut TcpStream) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_client_is_let_go_and_a_slow_one_too() {
-    let options = Options { idle_timeout: 300, ..options() };
+    let options = Options { idle_timeout: Duration::from_millis(300), ..options() };
     with_server(options, |address| {
         let mut silent = connect(address);
         ask(&mut silent).unwrap();
@@ -87,7 +87,7 @@ async fn a_silent_client_is_let_go_and_a_slow_one_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_is_not_answered_on() {
-    let options = Options { idle_timeout: 500, ..options() };
+    let options = Options { idle_timeout: Duration::from_millis(500), ..options() };
     with_server(options, |address| {
         let mut greedy = connect(address);
         let queries = framed("big.fed.example.test.", RecordType::AAAA).repeat(1000);
@@ -125,7 +125,7 @@ async fn a_client_has_a_share_of_the_connections_and_gets_it_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_house_lets_the_silent_go_soon() {
     // Alone a silent client would stay for 20 s.
-    let options = Options { connections: 4, idle_timeout: 20_000, ..options() };
+    let options = Options { connections: 4, idle_timeout: Duration::from_millis(20_000), ..options() };
     with_server(options, |address| {
         let _silent: Vec<TcpStream> = (0..4).map(|_| connect(address)).collect();
         let begun = Instant::now();
@@ -138,7 +138,7 @@ async fn a_full_house_lets_the_silent_go_soon() {
 /// Slow ones in all places, who come again when they are let go: others have their turn all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_at_the_connection_limit_do_not_starve_others() {
-    let options = Options { connections: 8, idle_timeout: 5_000, ..options() };
+    let options = Options { connections: 8, idle_timeout: Duration::from_millis(5_000), ..options() };
     with_server(options, |address| {
         let over = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {

@@ -267,7 +267,7 @@ fn is_over(stream: &mut impl Read) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_dawdles_over_a_handshake_or_a_message_is_let_go() {
     let files = Files::new();
-    let (server, at) = started(Options { idle_timeout: 300, ..files.options() }).await;
+    let (server, at) = started(Options { idle_timeout: Duration::from_millis(300), ..files.options() }).await;
     tokio::task::spawn_blocking(move || {
         for address in [at.dot[0], at.doh[0]] {
             let mut silent = TcpStream::connect(address).unwrap();
@@ -326,7 +326,8 @@ async fn who_dawdles_over_a_handshake_or_a_message_is_let_go() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quic_client_that_breaks_the_protocol_is_told_so_and_others_are_served() {
     let files = Files::new();
-    let (server, at) = started(Options { idle_timeout: 1000, ..files.options() }).await;
+    let (server, at) =
+        started(Options { idle_timeout: Duration::from_millis(1000), ..files.options() }).await;
     let client = files.quic();
     let connect = || async { client.connect(at.doq[0], HOST).unwrap().await.unwrap() };
     let keepalive = {

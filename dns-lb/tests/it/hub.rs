@@ -107,7 +107,7 @@ async fn zones_come_from_the_hub_and_stay_when_it_goes() {
         pki: Some(pki.path().into()),
         data_dir: Some(data.path().into()),
         instance: "dns-1".into(),
-        stale_after: 0,
+        stale_after: Duration::ZERO,
         ..options()
     };
     let server = Running::start(options()).await;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use apimachinery::go_duration;
 use federation_core::api::{Cluster, ClusterPlacement, Placement, PlacementSpec};
 use kube::{Api, Client};
 
@@ -22,15 +23,14 @@ pub(crate) struct Options {
     /// Returns without waiting until no replicas are left.
     #[arg(long)]
     no_wait: bool,
-    /// Seconds to wait until no replicas are left.
-    #[arg(long, default_value_t = 300)]
-    timeout: u64,
+    /// How long to wait until no replicas are left, as 90s or 1h.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = go_duration::seconds)]
+    timeout: Duration,
 }
 
 pub(crate) async fn run(options: Options) -> Result<()> {
     let client = options.connection.client().await?;
-    drain(&client, &options.cluster, (!options.no_wait).then(|| Duration::from_secs(options.timeout)))
-        .await?;
+    drain(&client, &options.cluster, (!options.no_wait).then(|| options.timeout)).await?;
     println!("cluster/{} {}", options.cluster, if options.no_wait { "draining" } else { "drained" });
     Ok(())
 }

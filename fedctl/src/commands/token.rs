@@ -1,12 +1,20 @@
 //! `fedctl token create|list|delete`
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
+use apimachinery::go_duration;
 use federation_controller::{announce, tokens};
 use federation_runtime::pki::SpkiPin;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::connect::Connection;
+
+/// A token that expires sooner is gone before it is used.
+const LIFE_MIN: Duration = Duration::from_mins(1);
+/// A year.
+const LIFE_MAX: Duration = Duration::from_hours(8760);
 
 /// Commands on tokens.
 #[derive(clap::Subcommand, Debug)]
@@ -21,9 +29,9 @@ pub(crate) enum Command {
         /// Restricts the token to the cluster of this name.
         #[arg(long, value_name = "NAME", value_parser = super::cluster_name)]
         cluster: Option<String>,
-        /// Hours until the token expires.
-        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760))]
-        hours: u64,
+        /// How long the token can be used, as 24h or 90m; at most a year.
+        #[arg(long, alias = "hours", value_name = "DURATION", default_value = "24h", value_parser = life)]
+        ttl: Duration,
         /// What the token is for.
         #[arg(long, default_value = "")]
         description: String,
@@ -47,13 +55,9 @@ pub(crate) enum Command {
 
 pub(crate) async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Create { connection, print_join_command, cluster, hours, description, hub } => {
+        Command::Create { connection, print_join_command, cluster, ttl, description, hub } => {
             let client = connection.client().await?;
-            let request = tokens::Request {
-                life: std::time::Duration::from_hours(hours),
-                cluster: cluster.clone(),
-                description,
-            };
+            let request = tokens::Request { life: ttl, cluster: cluster.clone(), description };
             let token = tokens::create_token(&client, &request).await?;
             if !print_join_command {
                 println!("{token}");
@@ -89,9 +93,32 @@ pub(crate) async fn run(command: Command) -> Result<()> {
     }
 }
 
+/// Reads how long a token can be used. A number alone is of hours.
+fn life(text: &str) -> Result<Duration, String> {
+    match go_duration::hours(text)? {
+        life if life < LIFE_MIN || life > LIFE_MAX => Err(format!("{text:?}: it must be from 1m to 8760h")),
+        life => Ok(life),
+    }
+}
+
 /// The pin of the authority in a PEM text.
 pub(crate) fn pin(authority_pem: &str) -> Result<SpkiPin> {
     let der = CertificateDer::from_pem_slice(authority_pem.as_bytes())
         .context("the authority's certificate is not PEM")?;
     Ok(SpkiPin::of_certificate(&der)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lives_for_hours_if_no_unit_is_given_and_at_most_a_year() {
+        assert_eq!(life("1"), Ok(Duration::from_hours(1)));
+        assert_eq!(life("90m"), Ok(Duration::from_mins(90)));
+        assert_eq!(life("8760"), Ok(LIFE_MAX));
+        for wrong in ["0", "59s", "8761h", "-1h", "soon"] {
+            assert!(life(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use apimachinery::go_duration;
 use federation_core::api::{SwitchState, TrafficOverride, TrafficPolicy};
-use federation_runtime::duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -29,7 +29,7 @@ pub(crate) enum Command {
         #[arg(long)]
         reason: Option<String>,
         /// How long, as 30m, 2h or 1h30m; until it is set to auto if not given.
-        #[arg(long = "for", value_name = "TIME", value_parser = life)]
+        #[arg(long = "for", value_name = "DURATION", value_parser = life)]
         life: Option<Duration>,
         /// Allows switching off the last answered cluster.
         #[arg(long)]
@@ -235,12 +235,12 @@ fn switch(text: &str) -> Result<(String, Option<SwitchState>), String> {
     Ok((cluster.to_owned(), state))
 }
 
-/// Reads how long a switch lives. With its unit: nobody means two seconds by 2.
+/// Reads how long a switch lives. A number needs its unit: nobody means two seconds by 2.
 fn life(text: &str) -> Result<Duration, String> {
-    if text.bytes().all(|octet| octet.is_ascii_digit()) {
-        return Err(format!("{text:?} has no unit: write 2h, 30m, 1h30m or 90s"));
+    match go_duration::flag(text)? {
+        Duration::ZERO => Err(format!("{text:?}: it must be longer than nothing")),
+        life => Ok(life),
     }
-    duration::positive(text)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use apimachinery::go_duration;
 use clap::ValueEnum;
 use federation_core::api::{Cluster, Placement};
 use kube::Api;
@@ -26,9 +27,9 @@ pub(crate) struct Options {
     /// at once: use it only if the cluster is dead, or you have stopped them by hand.
     #[arg(long)]
     abandon_exclusive: bool,
-    /// Seconds to wait until the cluster has left.
-    #[arg(long, default_value_t = 300)]
-    timeout: u64,
+    /// How long to wait until the cluster has left, as 90s or 1h.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = go_duration::seconds)]
+    timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -43,7 +44,7 @@ enum Mode {
 
 pub(crate) async fn run(options: Options) -> Result<()> {
     let client = options.connection.client().await?;
-    let limit = Duration::from_secs(options.timeout);
+    let limit = options.timeout;
     let api: Api<Cluster> = Api::all(client.clone());
     existing(&api, &options.cluster).await?;
     if options.mode != Mode::Drain && !options.abandon_exclusive {

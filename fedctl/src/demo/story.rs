@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use apimachinery::go_duration;
 use federation_controller::tokens;
 use federation_core::api::{Cluster, Verdict};
 use federation_runtime::shutdown::Shutdown;
@@ -36,9 +37,9 @@ pub struct Options {
     /// Number of web users.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     users: u16,
-    /// Seconds of a bad verdict after which replicas are placed elsewhere.
-    #[arg(long, default_value_t = 30)]
-    evict_after: u64,
+    /// How long a cluster must have a bad verdict before its replicas are placed elsewhere.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = go_duration::seconds)]
+    evict_after: Duration,
     /// Leaves everything running, and prints commands to look at it.
     #[arg(long)]
     keep: bool,
@@ -48,9 +49,9 @@ pub struct Options {
     /// Also writes the summary's figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     figures: Option<PathBuf>,
-    /// Pause between the steps of the demo, in milliseconds.
-    #[arg(long, default_value_t = 2500)]
-    calm_ms: u64,
+    /// Pause between the steps of the demo.
+    #[arg(long, alias = "calm-ms", value_name = "DURATION", default_value = "2.5s", value_parser = go_duration::milliseconds)]
+    pause: Duration,
 }
 
 struct Stage {
@@ -78,13 +79,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
 async fn play(options: &Options, data_dir: &Path, shutdown: &Shutdown) -> Result<()> {
     let screen = Screen::new();
     screen.chapter("A federation starts: API server, controller with its hub, DNS server");
-    let up = UpOptions::local(
-        data_dir,
-        free_tcp()?,
-        free_tcp()?,
-        free_both()?,
-        Duration::from_secs(options.evict_after),
-    );
+    let up = UpOptions::local(data_dir, free_tcp()?, free_tcp()?, free_both()?, options.evict_after);
     let (api, hub, dns) = (up.api_listen(), up.hub_listen(), up.dns_listen());
     let control_plane = parts::ControlPlane::start(up, shutdown.child()).await?;
     screen.say(&format!("ready: API on {api}, hub on {hub}, DNS on {dns}"));
@@ -99,8 +94,8 @@ async fn play(options: &Options, data_dir: &Path, shutdown: &Shutdown) -> Result
         hub: hub.to_string(),
         ca_hash: pin(&ca)?.to_string(),
         data_dir: data_dir.to_owned(),
-        calm: Duration::from_millis(options.calm_ms),
-        evict_after: Duration::from_secs(options.evict_after),
+        calm: options.pause,
+        evict_after: options.evict_after,
     };
     let stop = CancellationToken::new();
     let mut report = Report::default();

@@ -52,10 +52,10 @@ pub struct Flags {
     #[arg(long, value_name = "NUMBER", default_value_t = 400, value_parser = positive)]
     pub audit_webhook_batch_max_size: usize,
     /// Maximum time that a batch waits to become full.
-    #[arg(long, value_name = "DURATION", value_parser = crate::auth::duration, default_value = "30s")]
+    #[arg(long, value_name = "DURATION", value_parser = apimachinery::go_duration::flag, default_value = "30s")]
     pub audit_webhook_batch_max_wait: Duration,
     /// Pause before a failed batch is sent again; each further pause is 1.5 times as long.
-    #[arg(long, value_name = "DURATION", value_parser = crate::auth::duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = apimachinery::go_duration::flag, default_value = "10s")]
     pub audit_webhook_initial_backoff: Duration,
 }
 

@@ -243,7 +243,7 @@ fn time(text: Option<&str>, path: &FieldPath, errors: &mut ErrorList) -> Duratio
         errors.push(FieldError::required(path, ""));
         return Duration::ZERO;
     };
-    match super::duration(text) {
+    match apimachinery::go_duration::flag(text) {
         Ok(time) if !time.is_zero() => return time,
         Ok(_) => errors.push(FieldError::required(path, "")),
         Err(why) => errors.push(FieldError::invalid(path, text, &why)),

@@ -29,10 +29,10 @@ pub struct Flags {
     #[arg(long, value_name = "FILE")]
     pub authorization_webhook_config_file: Option<PathBuf>,
     /// How long an allowing answer is cached.
-    #[arg(long, value_name = "DURATION", value_parser = crate::auth::duration, default_value = "5m")]
+    #[arg(long, value_name = "DURATION", value_parser = apimachinery::go_duration::flag, default_value = "5m")]
     pub authorization_webhook_cache_authorized_ttl: Duration,
     /// How long any other answer is cached.
-    #[arg(long, value_name = "DURATION", value_parser = crate::auth::duration, default_value = "30s")]
+    #[arg(long, value_name = "DURATION", value_parser = apimachinery::go_duration::flag, default_value = "30s")]
     pub authorization_webhook_cache_unauthorized_ttl: Duration,
     /// Version of the SubjectAccessReview.
     #[arg(long, value_name = "VERSION", default_value = "v1beta1", value_parser = ["v1", "v1beta1"])]

@@ -21,7 +21,7 @@ pub(crate) mod subprotocol;
 pub mod token_webhook;
 pub mod tokens;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::Value;
@@ -58,14 +58,6 @@ fn config_kind(version: &str, kind: &str, wanted: &str) -> Result<(), String> {
         Some("v1" | "v1beta1") if kind == wanted => Ok(()),
         _ => Err(format!("want apiserver.config.k8s.io/v1, Kind={wanted}")),
     }
-}
-
-/// Reads a duration as Go writes one: `30s`, `5m0s`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let nanoseconds =
-        kube_cel::parse_duration(text).ok_or_else(|| format!("{text:?} is no duration: want 30s, 5m0s"))?;
-    let nanoseconds = u64::try_from(nanoseconds).map_err(|_| "it must not be negative".to_owned())?;
-    Ok(Duration::from_nanos(nanoseconds))
 }
 
 impl User {

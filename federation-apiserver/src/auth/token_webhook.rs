@@ -24,7 +24,7 @@ pub struct Flags {
     #[arg(long, value_name = "FILE")]
     pub authentication_token_webhook_config_file: Option<PathBuf>,
     /// How long its answers are cached.
-    #[arg(long, value_name = "DURATION", value_parser = crate::auth::duration, default_value = "2m")]
+    #[arg(long, value_name = "DURATION", value_parser = apimachinery::go_duration::flag, default_value = "2m")]
     pub authentication_token_webhook_cache_ttl: Duration,
     /// Version of the TokenReview.
     #[arg(long, value_name = "VERSION", default_value = "v1beta1", value_parser = ["v1", "v1beta1"])]

@@ -15,7 +15,6 @@ use crate::{Type, Value, access, error::EvalError};
 pub(crate) use convert::text;
 pub(crate) use numbers::arithmetic;
 pub use semver::Semver;
-pub use time::parse_duration;
 
 type Outcome = Result<Value, EvalError>;
 

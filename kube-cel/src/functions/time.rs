@@ -1,5 +1,6 @@
 //! Timestamps and durations.
 
+use apimachinery::go_duration;
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use super::Outcome;
@@ -18,7 +19,7 @@ pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
             Timestamp::from_second(*seconds).map(Time).map_err(|_| EvalError::failed("timestamp overflow"))
         }
         ("timestamp", [value @ Time(_)]) | ("duration", [value @ Duration(_)]) => Ok(value.clone()),
-        ("duration", [String(text)]) => parse_duration(text)
+        ("duration", [String(text)]) => go_duration::parse(text)
             .map(Duration)
             .ok_or_else(|| EvalError::failed(format!("time: invalid duration {text:?}"))),
         ("getHours", [Duration(nanos)]) => Ok(Int(nanos / SECOND / 3600)),
@@ -70,40 +71,6 @@ fn field(part: &str, time: &Zoned) -> Outcome {
         _ => return Err(EvalError::NoSuchOverload),
     };
     Ok(Value::Int(number))
-}
-
-/// A Go duration such as `1h30m` or `-1.5s`, in nanoseconds.
-pub fn parse_duration(text: &str) -> Option<i64> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    let mut nanos = 0.0_f64;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
-        let number: f64 = rest.get(..digits)?.parse().ok()?;
-        rest = rest.get(digits..)?;
-        let length = rest.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(rest.len());
-        let unit = match rest.get(..length)? {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        nanos += number * unit;
-        rest = rest.get(length..)?;
-    }
-    let nanos = (sign * nanos).round();
-    (nanos.abs() < 9.2e18).then_some(nanos as i64)
 }
 
 /// As Go prints it in CEL: seconds.

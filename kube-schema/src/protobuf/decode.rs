@@ -1,5 +1,6 @@
 //! Protobuf → JSON.
 
+use apimachinery::go_duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
@@ -224,7 +225,7 @@ fn message(
                 _ => return Err(Error::WireType(field.json.clone())),
             }
         }
-        Shape::Duration => Value::String(scalar::duration(Parts::read(bytes)?.numbers[0] as i64)),
+        Shape::Duration => Value::String(go_duration::text(Parts::read(bytes)?.numbers[0] as i64)),
         Shape::Either => {
             let mut parts = Map::new();
             fields(tables, message, bytes, depth, &mut parts)?;

@@ -1,6 +1,7 @@
 //! JSON → protobuf.
 
 use crate::json::type_name;
+use apimachinery::go_duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
@@ -113,8 +114,8 @@ pub(super) fn message(
         }
         Shape::Duration => {
             if !value.is_null() {
-                let nanos = scalar::parse_duration(text(value, path)?)
-                    .ok_or_else(|| path.wrong("duration", value))?;
+                let nanos =
+                    go_duration::parse(text(value, path)?).ok_or_else(|| path.wrong("duration", value))?;
                 put_number(out, 1, nanos as u64);
             }
             Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use apimachinery::{FieldError, FieldPath, FieldReason};
+use apimachinery::{FieldError, FieldPath, FieldReason, go_duration};
 use kube_cel::{Budget, EvalError, Program, Type as CelType, Value as CelValue, escape};
 use serde_json::Value;
 
@@ -335,7 +335,7 @@ fn with_format(schema: &Structural, text: &str) -> CelValue {
             .and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok())
             .map(|zoned| CelValue::Timestamp(zoned.timestamp())),
         Some("date-time") => text.parse().ok().map(CelValue::Timestamp),
-        Some("duration") => kube_cel::parse_duration(text).map(CelValue::Duration),
+        Some("duration") => go_duration::parse(text).map(CelValue::Duration),
         _ => None,
     };
     typed.unwrap_or_else(|| text.into())

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use apimachinery::go_duration;
 use federation_core::api::{
     DrillApp, DrillPhase, DrillScope, DrillStage, FailoverDrill, FailoverDrillSpec, FailoverDrillStatus,
 };
 use federation_core::drill;
-use federation_runtime::duration;
 use federation_runtime::shutdown::Shutdown;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -56,7 +56,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "")]
     hypothesis: String,
     /// How long the clusters are lost, as 30s, 5m or 1h30m.
-    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = seconds)]
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = seconds)]
     duration: u32,
     /// Only makes the pre-flight checks.
     #[arg(long)]
@@ -279,13 +279,11 @@ impl Told {
     }
 }
 
-/// Reads a duration of whole seconds.
+/// Reads a duration of whole seconds that is not zero.
 fn seconds(text: &str) -> Result<u32, String> {
-    let read = duration::positive(text)?;
-    match u32::try_from(read.as_secs()) {
-        Ok(seconds) if read.subsec_nanos() == 0 => Ok(seconds),
-        Ok(_) => Err(format!("{text:?}: it must be of whole seconds")),
-        Err(_) => Err(format!("{text:?} is too long a duration")),
+    match go_duration::whole_seconds(text)? {
+        0 => Err(format!("{text:?}: it must be longer than nothing")),
+        seconds => Ok(seconds),
     }
 }
 

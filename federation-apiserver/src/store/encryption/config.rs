@@ -214,7 +214,7 @@ fn kms(field: &str, service: Service, names: &mut BTreeSet<String>) -> Result<Pr
         None => TIMEOUT,
         Some(text) => {
             let wrong = |why| invalid(format!("{field}.timeout"), why);
-            crate::auth::duration(text).map_err(wrong)?
+            apimachinery::go_duration::flag(text).map_err(wrong)?
         }
     };
     Kms::start(service.name, socket.into(), timeout)
