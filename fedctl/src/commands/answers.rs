@@ -5,8 +5,10 @@ use federation_runtime::pki::HUB_NAME;
 use jiff::Timestamp;
 use proto::v1;
 use proto::v1::operations_client::OperationsClient;
+use serde_json::{Value, json};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
+use super::output::{self, Printed};
 use crate::connect::Connection;
 
 /// Longer than a hub that answers takes, shorter than people wait.
@@ -24,11 +26,15 @@ pub(crate) enum Command {
         /// Address or prefix of the client.
         #[arg(long, value_name = "PREFIX", default_value = "")]
         from: String,
+        #[command(flatten)]
+        output: output::Flag,
     },
     /// Shows which epoch each DNS server serves, and how far it is behind.
     Status {
         #[command(flatten)]
         hub: Hub,
+        #[command(flatten)]
+        output: output::Flag,
     },
 }
 
@@ -70,18 +76,59 @@ impl Hub {
 
 pub(crate) async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Lookup { hub, name, from } => {
+        Command::Lookup { hub, name, from, output } => {
             let request = v1::LookupRequest { name: name.clone(), from };
             let found = hub.client().await?.lookup(request).await.map_err(said)?.into_inner();
-            print!("{}", explain(&name, &found));
+            output.print(&Lookup { name, found })
         }
-        Command::Status { hub } => {
+        Command::Status { hub, output } => {
             let status =
                 hub.client().await?.dns_status(v1::DnsStatusRequest {}).await.map_err(said)?.into_inner();
-            print!("{}", table(&status));
+            output.print(&status)
         }
     }
-    Ok(())
+}
+
+struct Lookup {
+    name: String,
+    found: v1::LookupResponse,
+}
+
+impl Printed for Lookup {
+    fn text(&self) -> String {
+        explain(&self.name, &self.found)
+    }
+
+    fn value(&self) -> Result<Value> {
+        Ok(explained(&self.name, &self.found))
+    }
+
+    fn names(&self) -> Option<Vec<String>> {
+        None
+    }
+}
+
+impl Printed for v1::DnsStatusResponse {
+    fn text(&self) -> String {
+        table(self)
+    }
+
+    fn value(&self) -> Result<Value> {
+        let servers = self.servers.iter().map(|server| {
+            json!({
+                "instance": server.instance, "connected": server.connected, "epoch": server.epoch,
+                "heardMillisAgo": server.heard_ms_ago, "lagMillis": server.lag_ms,
+            })
+        });
+        Ok(json!({
+            "epoch": self.epoch, "publishedMillisAgo": self.published_ms_ago,
+            "servers": servers.collect::<Vec<_>>(),
+        }))
+    }
+
+    fn names(&self) -> Option<Vec<String>> {
+        Some(self.servers.iter().map(|server| server.instance.clone()).collect())
+    }
 }
 
 /// What the hub said, without gRPC's words around it.
@@ -138,10 +185,7 @@ fn explain(name: &str, found: &v1::LookupResponse) -> String {
     for note in &found.notes {
         add(&mut text, "note", note.clone());
     }
-    let mut table = comfy_table::Table::new();
-    table
-        .load_style(comfy_table::presets::NOTHING)
-        .set_header(["CLUSTER", "ANSWERED", "TIER", "VERDICT", "RULE", "MESSAGE"]);
+    let mut table = output::table(["CLUSTER", "ANSWERED", "TIER", "VERDICT", "RULE", "MESSAGE"]);
     for reason in &found.reasons {
         table.add_row([
             reason.cluster.as_str(),
@@ -158,19 +202,41 @@ fn explain(name: &str, found: &v1::LookupResponse) -> String {
     text
 }
 
+/// Field names as in the API: camelCase, with units.
+fn explained(name: &str, found: &v1::LookupResponse) -> Value {
+    let choice = |choice: &v1::Choice| json!({"cluster": choice.cluster, "weight": choice.weight, "data": choice.data});
+    let records = found.records.iter().map(|record| {
+        let tiers = record.tiers.iter().map(|tier| tier.choices.iter().map(choice).collect::<Vec<_>>());
+        let selection = match v1::Selection::try_from(record.selection) {
+            Ok(v1::Selection::Weighted) => "Weighted",
+            Ok(v1::Selection::Sticky) => "Sticky",
+            _ => "All",
+        };
+        json!({
+            "type": record.r#type, "ttlSeconds": record.ttl, "selection": selection, "picks": record.picks,
+            "tiers": tiers.collect::<Vec<_>>(),
+        })
+    });
+    let reasons = found.reasons.iter().map(|reason| {
+        json!({
+            "cluster": reason.cluster, "answered": reason.answered, "tier": reason.tier,
+            "verdict": reason.verdict, "rule": reason.rule, "message": reason.message,
+        })
+    });
+    json!({
+        "name": name, "zone": found.zone, "epoch": found.epoch, "region": found.region, "scope": found.scope,
+        "service": found.service, "policy": found.policy,
+        "frozen": (!found.frozen.is_empty()).then_some(&found.frozen),
+        "records": records.collect::<Vec<_>>(), "notes": found.notes, "reasons": reasons.collect::<Vec<_>>(),
+    })
+}
+
 fn add(text: &mut String, what: &str, value: String) {
     text.push_str(&format!("{what:<9}{value}\n"));
 }
 
 fn table(status: &v1::DnsStatusResponse) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header([
-        "INSTANCE",
-        "CONNECTED",
-        "EPOCH",
-        "HEARD",
-        "LAG",
-    ]);
+    let mut table = output::table(["INSTANCE", "CONNECTED", "EPOCH", "HEARD", "LAG"]);
     for server in &status.servers {
         table.add_row([
             server.instance.clone(),
@@ -185,15 +251,6 @@ fn table(status: &v1::DnsStatusResponse) -> String {
         status.epoch,
         seconds(status.published_ms_ago)
     )
-}
-
-/// As what an answer of the hub is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Output {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// A moment of the hub's, by its milliseconds since 1970.
@@ -253,6 +310,9 @@ mod tests {
         for part in ["CNAME    TTL 0 s, 1 of the first tier", "note     it cannot be one there"] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
+        let json = explained("web", &found);
+        assert_eq!(json["records"][0]["tiers"][0][1]["weight"], 3);
+        assert_eq!(json["reasons"][0]["rule"], "NoEndpoints");
         let text = explain("web", &found);
         for part in [
             "epoch 7",

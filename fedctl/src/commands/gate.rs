@@ -7,6 +7,7 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
+use super::output::{self, word};
 use crate::connect::Connection;
 
 /// Commands on the gate that every removal passes.
@@ -16,11 +17,15 @@ pub(crate) enum Command {
     List {
         #[command(flatten)]
         connection: Connection,
+        #[command(flatten)]
+        output: output::Flag,
     },
     /// Lists removals that were refused in the last hour, and why.
     Log {
         #[command(flatten)]
         connection: Connection,
+        #[command(flatten)]
+        output: output::Flag,
     },
 }
 
@@ -38,8 +43,8 @@ pub(crate) struct Confirm {
 
 pub(crate) async fn run(command: Command) -> Result<()> {
     match command {
-        Command::List { connection } => list(&connection).await,
-        Command::Log { connection } => log(&connection).await,
+        Command::List { connection, output } => list(&connection, output).await,
+        Command::Log { connection, output } => log(&connection, output).await,
     }
 }
 
@@ -56,44 +61,50 @@ pub(crate) async fn confirm(options: Confirm) -> Result<()> {
     Ok(())
 }
 
-async fn list(connection: &Connection) -> Result<()> {
+async fn list(connection: &Connection, output: output::Flag) -> Result<()> {
     let api: Api<HeldRemoval> = Api::all(connection.client().await?);
-    let mut table = comfy_table::Table::new();
-    table
-        .load_style(comfy_table::presets::NOTHING)
-        .set_header(["ID", "CAUSE", "COPIES", "DECISION", "SINCE"]);
-    for held in api.list(&ListParams::default()).await? {
-        let since = held.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string());
-        table.add_row([
-            held.name().to_owned(),
-            held.spec.cause,
-            held.spec.copies.to_string(),
-            format!("{:?}", held.spec.decision),
-            since.unwrap_or_default(),
-        ]);
-    }
-    println!("{table}");
-    Ok(())
+    let held = api.list(&ListParams::default()).await?.items;
+    output.print(&output::List {
+        items: &held,
+        header: ["ID", "CAUSE", "COPIES", "DECISION", "SINCE"],
+        row: |held| {
+            let since = held.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string());
+            [
+                held.name().to_owned(),
+                held.spec.cause.clone(),
+                held.spec.copies.to_string(),
+                word(&held.spec.decision),
+                since.unwrap_or_default(),
+            ]
+        },
+        name: |held| held.name().to_owned(),
+    })
 }
 
-async fn log(connection: &Connection) -> Result<()> {
+async fn log(connection: &Connection, output: output::Flag) -> Result<()> {
     let api: Api<Event> = Api::all(connection.client().await?);
     let refused = ListParams::default().fields("reason=RemovalRefused");
     let mut events = api.list(&refused).await?.items;
     events.sort_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0));
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(["LAST", "TIMES", "OBJECT", "REFUSAL"]);
-    for event in events {
-        let object = event.involved_object;
-        let (kind, name) = (object.kind.unwrap_or_default(), object.name.unwrap_or_default());
-        let namespace = object.namespace.map(|namespace| namespace + "/").unwrap_or_default();
-        table.add_row([
-            event.last_timestamp.map(|time| time.0.to_string()).unwrap_or_default(),
-            event.count.unwrap_or(1).to_string(),
-            format!("{kind} {namespace}{name}"),
-            event.message.unwrap_or_default(),
-        ]);
-    }
-    println!("{table}");
-    Ok(())
+    output.print(&output::List {
+        items: &events,
+        header: ["LAST", "TIMES", "OBJECT", "REFUSAL"],
+        row: |event| {
+            [
+                event.last_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
+                event.count.unwrap_or(1).to_string(),
+                object(event),
+                event.message.clone().unwrap_or_default(),
+            ]
+        },
+        name: |event| event.metadata.name.clone().unwrap_or_default(),
+    })
+}
+
+/// What an event is about, as `Kind namespace/name`.
+fn object(event: &Event) -> String {
+    let object = &event.involved_object;
+    let namespace = object.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{} {namespace}{}", text(&object.kind), text(&object.name))
 }

@@ -4,7 +4,8 @@ use anyhow::Result;
 use proto::v1;
 use serde_json::{Value, json};
 
-use super::answers::{Hub, Output, said, seconds, time};
+use super::answers::{Hub, said, seconds, time};
+use super::output::{self, Printed};
 
 /// Options of `fedctl health`.
 #[derive(clap::Args, Debug)]
@@ -14,9 +15,8 @@ pub(crate) struct Options {
     /// One cluster; all if not given.
     #[arg(default_value = "", hide_default_value = true)]
     cluster: String,
-    /// Output format.
-    #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    #[command(flatten)]
+    output: output::Flag,
 }
 
 /// Options of `fedctl unfreeze`.
@@ -32,11 +32,21 @@ pub(crate) struct Unfreeze {
 pub(crate) async fn run(options: Options) -> Result<()> {
     let request = v1::HealthRequest { cluster: options.cluster };
     let found = options.hub.client().await?.health(request).await.map_err(said)?.into_inner();
-    match options.output {
-        Output::Text => print!("{}", text(&found)),
-        Output::Json => println!("{:#}", as_json(&found)),
+    options.output.print(&found)
+}
+
+impl Printed for v1::HealthResponse {
+    fn text(&self) -> String {
+        text(self)
     }
-    Ok(())
+
+    fn value(&self) -> Result<Value> {
+        Ok(as_json(self))
+    }
+
+    fn names(&self) -> Option<Vec<String>> {
+        Some(self.clusters.iter().map(|cluster| cluster.cluster.clone()).collect())
+    }
 }
 
 pub(crate) async fn unfreeze(options: Unfreeze) -> Result<()> {
@@ -102,10 +112,7 @@ fn of_cluster(cluster: &v1::ClusterHealth) -> String {
             cluster.penalty
         ));
     }
-    let mut table = comfy_table::Table::new();
-    table
-        .load_style(comfy_table::presets::NOTHING)
-        .set_header(["  VOTER", "ABOUT", "SAYS", "COUNTS", "AGE", "REASON"]);
+    let mut table = output::table(["  VOTER", "ABOUT", "SAYS", "COUNTS", "AGE", "REASON"]);
     let agent = cluster.agent.clone().unwrap_or_default();
     let (says, reason) = match (agent.heard, agent.missed, agent.api_ok) {
         (false, ..) => ("Nothing", "never heard".to_owned()),

@@ -1,84 +1,52 @@
 //! `fedctl join NAME`
 
 use anyhow::Result;
+use clap::builder::Arg;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use federation_runtime::shutdown::Shutdown;
 use member_agent::Service;
 
-/// Options of `fedctl join`: the agent's, with the cluster's name as a positional argument.
-#[derive(clap::Args, Debug)]
-pub(crate) struct Options {
-    /// The cluster's name in the federation.
-    #[arg(value_parser = super::cluster_name)]
-    cluster: String,
-    /// Kubeconfig of the member cluster; if not given, the service account of the pod that this runs in.
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<std::path::PathBuf>,
-    /// Address of the federation's hub.
-    #[arg(long, value_name = "HOST:PORT", value_parser = super::init::address)]
-    hub: String,
-    /// The one-time token; not needed once joined.
-    #[arg(long, env = "FEDERATION_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// Hash of the federation's CA, from the join command.
-    #[arg(long, value_name = "sha256:HEX")]
-    ca_cert_hash: Option<federation_runtime::pki::SpkiPin>,
-    /// Directory for the agent's certificate and desired state; `agent-NAME` if not given.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<std::path::PathBuf>,
-    /// Region, for example asia-east.
-    #[arg(long, default_value = "")]
-    region: String,
-    /// Zone inside the region.
-    #[arg(long, default_value = "")]
-    zone: String,
-    /// Provider of the cluster, for example a cloud's name.
-    #[arg(long, default_value = "")]
-    provider: String,
-    /// Label for the Cluster object; may be repeated.
-    #[arg(long = "label", value_name = "KEY=VALUE")]
-    labels: Vec<String>,
-    /// Address for /metrics, /healthz, /livez and /readyz over HTTP; not served if not given.
-    #[arg(long, value_name = "ADDRESS")]
-    metrics_listen: Option<std::net::SocketAddr>,
-    /// DNS resolver for probing load balancers that have a host name instead of an address; if not given, those of /etc/resolv.conf. May be
-    /// repeated.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    probe_resolver: Vec<std::net::SocketAddr>,
-    /// Accept a hub with a different store than before. Without this flag the agent refuses removals from it.
-    #[arg(long)]
-    accept_new_hub: bool,
+/// Options of `fedctl join`: the agent's, with the cluster's name as a positional argument, and a data directory if none is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Options(member_agent::Options);
+
+impl Args for Options {
+    fn augment_args(command: Command) -> Command {
+        member_agent::Options::augment_args(command)
+            .mut_arg("name", |_| {
+                Arg::new("name")
+                    .value_name("CLUSTER")
+                    .help("The cluster's name in the federation")
+                    .required(true)
+                    .value_parser(super::cluster_name)
+            })
+            .mut_arg("hub", |arg| arg.value_parser(super::init::address))
+            .mut_arg("data_dir", |arg| arg.required(false).default_value("agent-CLUSTER"))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
 }
 
-impl Options {
-    fn agent(self) -> Result<member_agent::Options> {
-        let mut labels = Vec::new();
-        for label in &self.labels {
-            let Some((key, value)) = label.split_once('=') else {
-                anyhow::bail!("--label {label:?} must be KEY=VALUE");
-            };
-            labels.push((key.to_owned(), value.to_owned()));
+impl FromArgMatches for Options {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut options = member_agent::Options::from_arg_matches(matches)?;
+        if matches.value_source("data_dir") == Some(ValueSource::DefaultValue) {
+            options.data_dir = format!("agent-{}", options.name).into();
         }
-        let data_dir = self.data_dir.unwrap_or_else(|| format!("agent-{}", self.cluster).into());
-        Ok(member_agent::Options {
-            kubeconfig: self.kubeconfig,
-            name: self.cluster,
-            hub: self.hub,
-            token: self.token,
-            ca_cert_hash: self.ca_cert_hash,
-            data_dir,
-            region: self.region,
-            zone: self.zone,
-            provider: self.provider,
-            labels,
-            metrics_listen: self.metrics_listen,
-            probe_resolver: self.probe_resolver,
-            accept_new_hub: self.accept_new_hub,
-        })
+        Ok(Self(options))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
     }
 }
 
 pub(crate) async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
-    Ok(Service::new(options.agent()?).run(shutdown).await?)
+    Ok(Service::new(options.0).run(shutdown).await?)
 }
 
 #[cfg(test)]
@@ -95,7 +63,7 @@ mod tests {
     }
 
     fn agent(line: &str) -> member_agent::Options {
-        Line::try_parse_from(line.split(' ')).unwrap().options.agent().unwrap()
+        Line::try_parse_from(line.split(' ')).unwrap().options.0
     }
 
     #[test]
@@ -103,9 +71,16 @@ mod tests {
         assert!(!agent("join taiwan --hub hub:6444").accept_new_hub);
         let told = agent("join taiwan --hub hub:6444 --accept-new-hub --label tier=one");
         assert!(told.accept_new_hub);
+        assert_eq!(told.data_dir, std::path::Path::new("agent-taiwan"));
+        assert_eq!(
+            agent("join taiwan --hub hub:6444 --data-dir here").data_dir,
+            std::path::Path::new("here")
+        );
         let refused = |line: &str| Line::try_parse_from(line.split(' ')).err().unwrap().to_string();
         assert!(refused("join Taiwan_1 --hub hub:6444").contains("must be a DNS label"));
         assert!(refused("join taiwan --hub https://hub:6444").contains("must be a host and a port"));
+        assert!(refused("join taiwan --hub hub:6444 --label tier").contains("write KEY=VALUE"));
+        assert!(refused("join --hub hub:6444").contains("<CLUSTER>"));
         assert_eq!((told.name.as_str(), told.labels), ("taiwan", vec![("tier".into(), "one".into())]));
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod init;
 pub(crate) mod join;
+pub(crate) mod output;
 pub(crate) mod plans;
 pub(crate) mod token;
 pub(crate) mod traffic;

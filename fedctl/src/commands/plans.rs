@@ -4,7 +4,8 @@ use anyhow::{Result, bail};
 use proto::v1;
 use serde_json::{Value, json};
 
-use super::answers::{Hub, Output, said, seconds, time};
+use super::answers::{Hub, said, seconds, time};
+use super::output::{self, Printed};
 
 /// Options of `fedctl plans`.
 #[derive(clap::Args, Debug)]
@@ -15,9 +16,8 @@ pub(crate) struct Options {
     /// all.
     #[arg(default_value = "", hide_default_value = true)]
     loss: String,
-    /// Output format.
-    #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    #[command(flatten)]
+    output: output::Flag,
 }
 
 pub(crate) async fn run(options: Options) -> Result<()> {
@@ -30,12 +30,27 @@ pub(crate) async fn run(options: Options) -> Result<()> {
             bail!("there is no plan {:?}: there are {}", options.loss, names.join(", "));
         }
     }
-    match options.output {
-        Output::Json => println!("{:#}", as_json(&found)),
-        Output::Text if options.loss.is_empty() => print!("{}", overview(&found)),
-        Output::Text => print!("{}", found.plans.iter().map(whole).collect::<String>()),
+    options.output.print(&Plans { found, one: !options.loss.is_empty() })
+}
+
+struct Plans {
+    found: v1::PlansResponse,
+    /// One loss with every workload, instead of an overview.
+    one: bool,
+}
+
+impl Printed for Plans {
+    fn text(&self) -> String {
+        if self.one { self.found.plans.iter().map(whole).collect() } else { overview(&self.found) }
     }
-    Ok(())
+
+    fn value(&self) -> Result<Value> {
+        Ok(as_json(&self.found))
+    }
+
+    fn names(&self) -> Option<Vec<String>> {
+        Some(self.found.plans.iter().map(|plan| plan.loss.clone()).collect())
+    }
 }
 
 fn overview(found: &v1::PlansResponse) -> String {
@@ -49,14 +64,7 @@ fn overview(found: &v1::PlansResponse) -> String {
         council.clusters.len(),
         if servers.is_empty() { "none, so nobody acts".to_owned() } else { servers.join(", ") },
     );
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header([
-        "LOSS",
-        "WORKLOADS",
-        "REPLICAS",
-        "TAKEN BY",
-        "FINDINGS",
-    ]);
+    let mut table = output::table(["LOSS", "WORKLOADS", "REPLICAS", "TAKEN BY", "FINDINGS"]);
     for plan in &found.plans {
         let lost: i64 = plan.workloads.iter().map(|workload| workload.lost).sum();
         let missing: i64 = plan.workloads.iter().map(|workload| workload.missing).sum();
@@ -77,8 +85,7 @@ fn overview(found: &v1::PlansResponse) -> String {
     }
     text.push_str(&format!("{table}\n"));
     if !found.holders.is_empty() {
-        let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_header(["AGENT", "HOLDS", "MEETS AT"]);
+        let mut table = output::table(["AGENT", "HOLDS", "MEETS AT"]);
         for holder in &found.holders {
             let holds = match (holder.epoch, holder.current) {
                 (0, _) => "nothing".to_owned(),

@@ -8,7 +8,9 @@ use federation_controller::{announce, tokens};
 use federation_runtime::pki::SpkiPin;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use serde_json::{Value, json};
 
+use super::output::{self, Printed};
 use crate::connect::Connection;
 
 /// A token that expires sooner is gone before it is used.
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     List {
         #[command(flatten)]
         connection: Connection,
+        #[command(flatten)]
+        output: output::Flag,
     },
     /// Deletes a token.
     Delete {
@@ -74,22 +78,37 @@ pub(crate) async fn run(command: Command) -> Result<()> {
             println!("fedctl join {name} --hub {hub} --token {token} --ca-cert-hash {hash}");
             Ok(())
         }
-        Command::List { connection } => {
-            let mut table = comfy_table::Table::new();
-            table.load_style(comfy_table::presets::NOTHING).set_header([
-                "ID",
-                "EXPIRES",
-                "CLUSTER",
-                "DESCRIPTION",
-            ]);
-            for token in tokens::list(&connection.client().await?).await? {
-                let cluster = token.cluster.unwrap_or_else(|| "<any>".into());
-                table.add_row([token.id, token.expires.to_string(), cluster, token.description]);
-            }
-            println!("{table}");
-            Ok(())
+        Command::List { connection, output } => {
+            output.print(&Tokens(tokens::list(&connection.client().await?).await?))
         }
         Command::Delete { connection, id } => Ok(tokens::delete(&connection.client().await?, &id).await?),
+    }
+}
+
+struct Tokens(Vec<tokens::Listed>);
+
+impl Printed for Tokens {
+    fn text(&self) -> String {
+        let mut table = output::table(["ID", "EXPIRES", "CLUSTER", "DESCRIPTION"]);
+        for token in &self.0 {
+            let cluster = token.cluster.as_deref().unwrap_or("<any>");
+            table.add_row([token.id.as_str(), &token.expires.to_string(), cluster, &token.description]);
+        }
+        format!("{table}\n")
+    }
+
+    fn value(&self) -> Result<Value> {
+        let token = |token: &tokens::Listed| {
+            json!({
+                "id": token.id, "expires": token.expires.to_string(), "cluster": token.cluster,
+                "description": token.description,
+            })
+        };
+        Ok(json!({"items": self.0.iter().map(token).collect::<Vec<_>>()}))
+    }
+
+    fn names(&self) -> Option<Vec<String>> {
+        Some(self.0.iter().map(|token| token.id.clone()).collect())
     }
 }
 

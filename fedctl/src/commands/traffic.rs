@@ -13,6 +13,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::existing;
+use super::output::{self, Printed, word};
 use crate::connect::Connection;
 
 /// Commands on the traffic of Services.
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Show {
         #[command(flatten)]
         of: Of,
+        #[command(flatten)]
+        output: output::Flag,
     },
 }
 
@@ -76,13 +79,12 @@ pub(crate) async fn run(command: Command) -> Result<()> {
             let patch = json!({"spec": {"overrides": overrides}});
             api.patch(policy.name(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
             for (cluster, state) in &switches {
-                let state =
-                    state.map_or_else(|| "auto".to_owned(), |state| format!("{state:?}").to_lowercase());
+                let state = state.map_or_else(|| "auto".to_owned(), |state| word(&state).to_lowercase());
                 println!("trafficpolicy/{} {cluster}={state}", policy.name());
             }
             Ok(())
         }
-        Command::Show { of } => {
+        Command::Show { of, output } => {
             let api: Api<TrafficPolicy> = Api::namespaced(of.connection.client().await?, &of.namespace);
             let Some(policy) = find(&api, &of.name).await? else {
                 bail!(
@@ -92,8 +94,7 @@ pub(crate) async fn run(command: Command) -> Result<()> {
                     of.namespace
                 );
             };
-            print(&policy);
-            Ok(())
+            output.print(&Shown(policy))
         }
     }
 }
@@ -177,26 +178,39 @@ fn written(
     Ok(Value::Object(overrides))
 }
 
-fn print(policy: &TrafficPolicy) {
+struct Shown(TrafficPolicy);
+
+impl Printed for Shown {
+    fn text(&self) -> String {
+        text(&self.0)
+    }
+
+    fn value(&self) -> Result<Value> {
+        Ok(serde_json::to_value(&self.0)?)
+    }
+
+    fn names(&self) -> Option<Vec<String>> {
+        Some(vec![self.0.name().to_owned()])
+    }
+}
+
+fn text(policy: &TrafficPolicy) -> String {
     let status = policy.status.clone().unwrap_or_default();
-    println!("Service:   {}", policy.spec.service);
-    println!(
-        "Policy:    {} ({:?}, proximity {:?})",
+    let mut text = format!(
+        "Service:   {}\nPolicy:    {} ({}, proximity {})\nAnswering: {}\n",
+        policy.spec.service,
         policy.name(),
-        policy.spec.strategy,
-        policy.spec.proximity
+        word(&policy.spec.strategy),
+        word(&policy.spec.proximity),
+        status.answering.join(", ")
     );
-    println!("Answering: {}", status.answering.join(", "));
     if let Some(epoch) = status.epoch {
-        println!("Epoch:     {epoch}");
+        text.push_str(&format!("Epoch:     {epoch}\n"));
     }
     for problem in &status.problems {
-        println!("Problem:   {problem}");
+        text.push_str(&format!("Problem:   {problem}\n"));
     }
-    let mut table = comfy_table::Table::new();
-    table
-        .load_style(comfy_table::presets::NOTHING)
-        .set_header(["CLUSTER", "ANSWERED", "RULE", "SWITCHED", "BY", "UNTIL", "MESSAGE"]);
+    let mut table = output::table(["CLUSTER", "ANSWERED", "RULE", "SWITCHED", "BY", "UNTIL", "MESSAGE"]);
     let mut rows: BTreeMap<&str, (Option<&federation_core::api::ClusterAnswer>, Option<&TrafficOverride>)> =
         status.clusters.iter().map(|cluster| (cluster.name.as_str(), (Some(cluster), None))).collect();
     for (cluster, switch) in &policy.spec.overrides {
@@ -207,7 +221,7 @@ fn print(policy: &TrafficPolicy) {
             name.to_owned(),
             cluster.map_or("", |cluster| if cluster.answered { "yes" } else { "no" }).to_owned(),
             cluster.map(|cluster| cluster.rule.clone()).unwrap_or_default(),
-            switch.map(|switch| format!("{:?}", switch.state)).unwrap_or_default(),
+            switch.map(|switch| word(&switch.state)).unwrap_or_default(),
             switch.map(|switch| switch.by.clone()).unwrap_or_default(),
             switch
                 .and_then(|switch| switch.until.as_ref())
@@ -219,7 +233,8 @@ fn print(policy: &TrafficPolicy) {
             ),
         ]);
     }
-    println!("{table}");
+    text.push_str(&format!("{table}\n"));
+    text
 }
 
 fn switch(text: &str) -> Result<(String, Option<SwitchState>), String> {

@@ -7,6 +7,7 @@ use kube::core::Request;
 use kube::{Api, Client};
 use serde_json::Value;
 
+use super::output;
 use crate::connect::Connection;
 
 /// Options of `fedctl trash`.
@@ -14,6 +15,8 @@ use crate::connect::Connection;
 pub(crate) struct List {
     #[command(flatten)]
     connection: Connection,
+    #[command(flatten)]
+    output: output::Flag,
 }
 
 /// Options of `fedctl undo`.
@@ -31,22 +34,16 @@ pub(crate) struct Options {
 
 pub(crate) async fn list(options: List) -> Result<()> {
     let api: Api<Trash> = Api::all(options.connection.client().await?);
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header([
-        "NAME",
-        "KIND",
-        "NAMESPACE",
-        "OBJECT",
-        "CLUSTERS",
-        "EXPIRES",
-    ]);
-    for kept in api.list(&ListParams::default()).await? {
-        let name = kept.name().to_owned();
-        let TrashSpec { kind, namespace, name: object, clusters, expires, .. } = kept.spec;
-        table.add_row([name, kind, namespace, object, clusters.join(","), expires]);
-    }
-    println!("{table}");
-    Ok(())
+    let kept = api.list(&ListParams::default()).await?.items;
+    options.output.print(&output::List {
+        items: &kept,
+        header: ["NAME", "KIND", "NAMESPACE", "OBJECT", "CLUSTERS", "EXPIRES"],
+        row: |kept| {
+            let TrashSpec { kind, namespace, name: object, clusters, expires, .. } = kept.spec.clone();
+            [kept.name().to_owned(), kind, namespace, object, clusters.join(","), expires]
+        },
+        name: |kept| kept.name().to_owned(),
+    })
 }
 
 pub(crate) async fn run(options: Options) -> Result<()> {

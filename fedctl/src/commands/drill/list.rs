@@ -10,6 +10,7 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
+use crate::commands::output::{self, word};
 use crate::connect::Connection;
 
 /// Between two looks at a drill that ends.
@@ -20,6 +21,8 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(crate) struct List {
     #[command(flatten)]
     connection: Connection,
+    #[command(flatten)]
+    output: output::Flag,
 }
 
 /// Options of `fedctl drill stop`.
@@ -35,38 +38,32 @@ pub(super) async fn list(options: List) -> Result<()> {
     let api: Api<FailoverDrill> = Api::all(options.connection.client().await?);
     let mut drills = api.list(&ListParams::default()).await?.items;
     drills.sort_by_key(|drill| drill.metadata.creation_timestamp.as_ref().map(|time| time.0));
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header([
-        "ID",
-        "LOSE",
-        "APP",
-        "SCOPE",
-        "PHASE",
-        "RECOVERED",
-        "STARTED",
-        "REASON",
-    ]);
-    for drill in &drills {
-        let status = drill.status.clone().unwrap_or_default();
-        let recovered = status.stages.iter().find(|stage| stage.name == stage::RECOVERED);
-        let phase = match drill.spec.schedule.as_str() {
-            "" => format!("{:?}", status.phase),
-            _ if drill.spec.suspend => "Suspended".to_owned(),
-            schedule => schedule.to_owned(),
-        };
-        table.add_row([
-            drill.name().to_owned(),
-            drill.spec.lose.join(","),
-            drill.spec.app.key(),
-            format!("{:?}", drill.spec.scope),
-            phase,
-            recovered.map(|stage| format!("{} ms", stage.after_ms)).unwrap_or_default(),
-            status.start_time.map(|time| format!("{:.0}", time.0)).unwrap_or_default(),
-            status.message,
-        ]);
-    }
-    println!("{table}");
-    Ok(())
+    options.output.print(&output::List {
+        items: &drills,
+        header: ["ID", "LOSE", "APP", "SCOPE", "PHASE", "RECOVERED", "STARTED", "REASON"],
+        row,
+        name: |drill| drill.name().to_owned(),
+    })
+}
+
+fn row(drill: &FailoverDrill) -> [String; 8] {
+    let status = drill.status.clone().unwrap_or_default();
+    let recovered = status.stages.iter().find(|stage| stage.name == stage::RECOVERED);
+    let phase = match drill.spec.schedule.as_str() {
+        "" => word(&status.phase),
+        _ if drill.spec.suspend => "Suspended".to_owned(),
+        schedule => schedule.to_owned(),
+    };
+    [
+        drill.name().to_owned(),
+        drill.spec.lose.join(","),
+        drill.spec.app.key(),
+        word(&drill.spec.scope),
+        phase,
+        recovered.map(|stage| format!("{} ms", stage.after_ms)).unwrap_or_default(),
+        status.start_time.map(|time| format!("{:.0}", time.0)).unwrap_or_default(),
+        status.message,
+    ]
 }
 
 pub(super) async fn stop(options: Stop, shutdown: Shutdown) -> Result<()> {
@@ -87,7 +84,7 @@ pub(super) async fn stop(options: Stop, shutdown: Shutdown) -> Result<()> {
         let Some(drill) = api.get_opt(&options.id).await? else { bail!("the drill was deleted meanwhile") };
         let status = drill.status.unwrap_or_default();
         if status.phase.is_over() {
-            println!("failoverdrill/{} {:?}: {}", options.id, status.phase, status.message);
+            println!("failoverdrill/{} {}: {}", options.id, word(&status.phase), status.message);
             return Ok(());
         }
         tokio::select! {

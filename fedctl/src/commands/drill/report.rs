@@ -10,6 +10,7 @@ use federation_runtime::pki;
 use kube::Api;
 use kube::api::ListParams;
 
+use crate::commands::output::word;
 use crate::connect::Connection;
 
 /// Options of `fedctl drill report`.
@@ -43,7 +44,7 @@ pub(super) async fn report(options: Options) -> Result<()> {
         let pin = check(&report, &authority)?;
         let drill = report.object();
         let status = drill.status.clone().unwrap_or_default();
-        println!("failoverdrill/{} {:?}: {}", drill.name(), status.phase, status.message);
+        println!("failoverdrill/{} {}: {}", drill.name(), word(&status.phase), status.message);
         println!("signed by {pin}");
         return Ok(());
     }

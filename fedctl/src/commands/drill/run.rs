@@ -16,6 +16,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use web_users::Crowd;
 
+use crate::commands::output::word;
 use crate::connect::Connection;
 
 /// Polling interval.
@@ -126,7 +127,7 @@ pub(super) async fn run(options: Options, shutdown: Shutdown) -> Result<()> {
     }
     eprintln!("failoverdrill/{}: Ctrl-C ends it and restores", made.name());
     let status = follow(&api, made.name(), shutdown).await?;
-    println!("failoverdrill/{} {:?}: {}", made.name(), status.phase, status.message);
+    println!("failoverdrill/{} {}: {}", made.name(), word(&status.phase), status.message);
     match status.phase {
         DrillPhase::Passed | DrillPhase::Cleared => Ok(()),
         DrillPhase::Refused => bail!("it was refused: {}", status.message),
