@@ -205,8 +205,10 @@ async fn when_both_clusters_are_lost_at_once_nothing_moves_until_they_are_back()
             })
             .await;
     }
-    // Well past evictAfter, a write shows that decisions are still made; they move nothing.
-    tokio::time::sleep(Duration::from_millis(1000)).await;
+    // Well past evictAfter, by the hub's own clock, a write shows that decisions are still made; they move nothing.
+    for name in ["taiwan", "tokyo"] {
+        federation.healthy_as(name, "has been lost for long", |found| found.since_ms_ago > 1000).await;
+    }
     let label = json!({"metadata": {"labels": {"touched": "yes"}}});
     federation.api.merge(&format!("{DEPLOYMENTS}/web"), &label).await;
     federation.api.create(CONFIG_MAPS, &config_map("marker", "one")).await;

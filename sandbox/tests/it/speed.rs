@@ -106,6 +106,6 @@ async fn one_object_is_in_both_members_without_any_pause() {
     }
     times.sort();
     eprintln!("create to seen in both: p50 {:?}, p90 {:?}", times[20], times[36]);
-    // A timer on the way would show in every one of them; a busy machine shows in some.
-    assert!(times[10] < Duration::from_millis(250), "{times:?}");
+    // A timer on the way would show in every one of them, the fastest too; a busy machine shows in some.
+    assert!(times[0] < Duration::from_millis(100), "{times:?}");
 }
