@@ -131,3 +131,26 @@ fn a_number_alone_is_still_in_the_unit_that_it_was_in() {
             .is_some_and(|options| options.idle_timeout == dns_lb::Options::default().idle_timeout)
     );
 }
+
+#[test]
+fn whatever_is_listed_or_shown_is_printed_in_each_format() {
+    for command in [
+        "clusters",
+        "health",
+        "plans",
+        "gate list",
+        "gate log",
+        "trash",
+        "token list",
+        "drill list",
+        "traffic show web",
+        "dns status",
+        "dns lookup web.",
+    ] {
+        // As `text`, two of them had it before.
+        for format in ["table", "json", "yaml", "name", "text"] {
+            let line = format!("fedctl {command} -o {format}");
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+}
