@@ -116,6 +116,7 @@ pub fn render(
             patch(&mut manifest, index, change)?;
         }
     }
+    leave_defaults(&mut manifest);
     for field in ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace"] {
         if manifest.pointer(field) != template.pointer(field) {
             return Err(RenderError::Identity { field });
@@ -149,8 +150,6 @@ fn stripped(template: &Value) -> Result<Value, RenderError> {
     if let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut) {
         match kind.as_str() {
             "Service" => strip_service(spec, &owned),
-            "StatefulSet" => strip_defaults(spec, STATEFUL_SET_DEFAULTS),
-            "DaemonSet" => strip_defaults(spec, DAEMON_SET_DEFAULTS),
             "Job" => strip_job(spec),
             "Namespace" => {
                 spec.remove("finalizers");
@@ -165,6 +164,11 @@ fn stripped(template: &Value) -> Result<Value, RenderError> {
 /// and values. Members that have the fields write the same defaults.
 type Defaults = &'static [(&'static str, &'static str)];
 
+/// 1.21 brought the first, 1.20 the second behind a gate.
+const SERVICE_DEFAULTS: Defaults =
+    &[("/internalTrafficPolicy", r#""Cluster""#), ("/allocateLoadBalancerNodePorts", "true")];
+/// Before 1.26 this is refused for a Service with external addresses that is neither of type NodePort nor LoadBalancer.
+const EXTERNAL_SERVICE_DEFAULTS: Defaults = &[("/externalTrafficPolicy", r#""Cluster""#)];
 const STATEFUL_SET_DEFAULTS: Defaults =
     &[("/persistentVolumeClaimRetentionPolicy", r#"{"whenDeleted":"Retain","whenScaled":"Retain"}"#)];
 const DAEMON_SET_DEFAULTS: Defaults = &[("/updateStrategy/rollingUpdate/maxSurge", "0")];
@@ -173,6 +177,25 @@ const JOB_DEFAULTS: Defaults = &[
     ("/podReplacementPolicy", r#""TerminatingOrFailed""#),
     ("/suspend", "false"),
 ];
+
+/// Defaults stay behind after the overrides, which may replace or test what the template shows.
+fn leave_defaults(manifest: &mut Value) {
+    let kind = manifest.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    match kind.as_str() {
+        "Service" => {
+            strip_defaults(spec, SERVICE_DEFAULTS);
+            // Who owns it says nothing here: defaults of what was not applied are owned by whoever wrote the object.
+            if spec.get("type").and_then(Value::as_str).unwrap_or("ClusterIP") == "ClusterIP" {
+                strip_defaults(spec, EXTERNAL_SERVICE_DEFAULTS);
+            }
+        }
+        "StatefulSet" => strip_defaults(spec, STATEFUL_SET_DEFAULTS),
+        "DaemonSet" => strip_defaults(spec, DAEMON_SET_DEFAULTS),
+        "Job" => strip_defaults(spec, JOB_DEFAULTS),
+        _ => {}
+    }
+}
 
 fn strip_defaults(spec: &mut Map<String, Value>, defaults: Defaults) {
     for (pointer, default) in defaults {
@@ -193,7 +216,6 @@ const JOB_LABELS: [&str; 4] =
 
 /// The selector of a Job is made from its uid, and each member's copy has one of its own.
 fn strip_job(spec: &mut Map<String, Value>) {
-    strip_defaults(spec, JOB_DEFAULTS);
     if spec.get("manualSelector") == Some(&Value::Bool(true)) {
         return;
     }
@@ -221,17 +243,6 @@ fn strip_service(spec: &mut Map<String, Value>, owned: &Owned<'_>) {
         ("ipFamilyPolicy", "f:ipFamilyPolicy"),
     ] {
         if !owned.has(&["f:spec", owner]) {
-            spec.remove(field);
-        }
-    }
-    // Defaults that our API server wrote, of fields that old members refuse in server-side apply (1.21 brought the first, 1.20 the
-    // second behind a gate), or for some types (the third one, before 1.26). Members that have them write the same defaults.
-    for (field, default) in [
-        ("internalTrafficPolicy", json!("Cluster")),
-        ("allocateLoadBalancerNodePorts", json!(true)),
-        ("externalTrafficPolicy", json!("Cluster")),
-    ] {
-        if spec.get(field) == Some(&default) {
             spec.remove(field);
         }
     }
@@ -437,6 +448,44 @@ mod tests {
         assert_eq!(render(&service, &taiwan, &[], 1).unwrap()["spec"], json!({"type": "LoadBalancer"}));
         service["spec"] = json!({"internalTrafficPolicy": "Local", "allocateLoadBalancerNodePorts": false});
         assert_eq!(render(&service, &taiwan, &[], 1).unwrap()["spec"], service["spec"]);
+    }
+
+    #[test]
+    fn overrides_find_the_defaults_that_the_template_shows() {
+        let object = |kind: &str, spec: &Value| {
+            json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "a", "namespace": "n"}, "spec": spec})
+        };
+        for (kind, field, default, other) in [
+            ("Service", "externalTrafficPolicy", json!("Cluster"), json!("Local")),
+            ("Service", "internalTrafficPolicy", json!("Cluster"), json!("Local")),
+            ("Job", "suspend", json!(false), json!(true)),
+        ] {
+            let path = format!("/spec/{field}");
+            let change = Override {
+                clusters: vec![],
+                json_patch: vec![
+                    json!({"op": "test", "path": path, "value": default}),
+                    json!({"op": "replace", "path": path, "value": other}),
+                ],
+            };
+            let template = object(kind, &json!({field: default}));
+            let manifest = render(&template, &target("taiwan", None), &[change], 1).unwrap();
+            assert_eq!(manifest["spec"], json!({field: other}));
+        }
+    }
+
+    #[test]
+    fn an_external_traffic_policy_is_enforced_where_members_of_all_versions_know_it() {
+        let copy = |kind: &str| {
+            let service = json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"},
+                "spec": {"type": kind, "externalIPs": ["203.0.113.5"], "externalTrafficPolicy": "Cluster"},
+            });
+            let copy = render(&service, &target("taiwan", None), &[], 1).unwrap();
+            copy.pointer("/spec/externalTrafficPolicy").is_some()
+        };
+        assert!(copy("NodePort") && copy("LoadBalancer"), "what a member has by itself is replaced");
+        assert!(!copy("ClusterIP"), "members before 1.26 refuse it");
     }
 
     #[test]
