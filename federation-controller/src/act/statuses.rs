@@ -123,8 +123,7 @@ impl Statuses {
         let hash = hash(&value);
         if hash != placement_hash && decided.status != placement {
             self.writer.put_placement_status(key, &placement).await?;
-            self.world
-                .put_decided(key, Decided { spec: decided.spec.clone(), status: placement, lost: false });
+            self.world.set_outcome(key, decided.spec.epoch, placement);
         }
         placement_hash = hash;
         self.ledger.with(key, &template.uid, |entry| entry.status = (template_hash, placement_hash));

@@ -310,6 +310,15 @@ impl World {
         }
     }
 
+    /// What came of the decision of that epoch. One that is to be written again gets its status when it is.
+    pub(crate) fn set_outcome(&self, key: &Key, epoch: u64, status: PlacementStatus) {
+        let mut inner = self.0.write();
+        let kept = inner.decided.get_mut(key);
+        if let Some(kept) = kept.filter(|kept| kept.spec.epoch == epoch && !kept.lost) {
+            Arc::make_mut(kept).status = status;
+        }
+    }
+
     /// Somebody deleted the Placement of a template that is there. What it said is still known, and is written again: it is the
     /// record of where copies are.
     pub(crate) fn lose_decided(&self, key: &Key) {
@@ -491,6 +500,22 @@ mod tests {
         let lost = || world.decided(&key).is_some_and(|decided| decided.lost);
         assert!(!world.outdate_decided(&key, 6) && !lost());
         assert!(world.outdate_decided(&key, 7) && lost());
+    }
+
+    #[test]
+    fn a_status_is_of_its_decision_and_takes_no_mark_off_one_that_is_to_be_written_again() {
+        let (world, key) = (World::default(), Key::new(&CLUSTER, "", "a"));
+        let spec = PlacementSpec { epoch: 7, ..PlacementSpec::default() };
+        world.put_decided(&key, Decided { spec, status: PlacementStatus::default(), lost: false });
+        let status = PlacementStatus { clusters: vec![Default::default()], ..PlacementStatus::default() };
+        let kept = || world.decided(&key).map(|kept| (kept.status.clusters.len(), kept.lost));
+        world.set_outcome(&key, 6, status.clone());
+        assert_eq!(kept(), Some((0, false)));
+        world.set_outcome(&key, 7, status.clone());
+        assert_eq!(kept(), Some((1, false)));
+        world.lose_decided(&key);
+        world.set_outcome(&key, 7, status);
+        assert_eq!(kept(), Some((0, true)));
     }
 
     #[test]
