@@ -197,26 +197,8 @@ impl Machine {
     /// Starts what decides and acts once the views are whole, with so many workers.
     pub fn start(&self, workers: usize) {
         let shutdown = &self.setup.shutdown;
-        let reconciler = Reconciler {
-            world: self.world.clone(),
-            board: self.board.clone(),
-            sessions: self.sessions.clone(),
-            writer: self.writer.clone(),
-            epochs: self.epochs.clone(),
-            queue: self.queue.clone(),
-            statuses: self.statuses.clone(),
-            ledger: self.ledger.clone(),
-            gate: self.gate.clone(),
-            traffic: self.traffic.clone(),
-            drills: self.drills.clone(),
-            contingency: self.contingency.clone(),
-            recorder: self.setup.recorder.clone(),
-            metrics: self.setup.metrics.clone(),
-            defaults: self.defaults,
-            trash_grace: self.setup.trash_grace,
-        };
         let readiness = || self.setup.readiness.clone();
-        work::start(reconciler, workers, &readiness(), shutdown);
+        work::start(self.reconciler(), workers, &readiness(), shutdown);
         let (statuses, ending) = (self.ear.cluster_statuses.clone(), shutdown.clone());
         let write = move || statuses.clone().run(ending.clone());
         tasks::spawn(tasks::supervise("cluster-statuses", readiness(), shutdown.clone(), write));
@@ -277,5 +259,27 @@ impl Machine {
         let (contingency, ending) = (self.contingency.clone(), shutdown.clone());
         let plan = move || contingency.clone().run(context.clone(), ending.clone());
         tasks::spawn(tasks::supervise("contingency", readiness(), shutdown.clone(), plan));
+    }
+
+    /// What works on objects.
+    pub(crate) fn reconciler(&self) -> Reconciler {
+        Reconciler {
+            world: self.world.clone(),
+            board: self.board.clone(),
+            sessions: self.sessions.clone(),
+            writer: self.writer.clone(),
+            epochs: self.epochs.clone(),
+            queue: self.queue.clone(),
+            statuses: self.statuses.clone(),
+            ledger: self.ledger.clone(),
+            gate: self.gate.clone(),
+            traffic: self.traffic.clone(),
+            drills: self.drills.clone(),
+            contingency: self.contingency.clone(),
+            recorder: self.setup.recorder.clone(),
+            metrics: self.setup.metrics.clone(),
+            defaults: self.defaults,
+            trash_grace: self.setup.trash_grace,
+        }
     }
 }

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use federation_core::api::{Conflict, PlacementSpec, marks};
+use federation_core::api::{ClusterTarget, Conflict, PlacementSpec, marks};
 use federation_core::placement::Decision;
-use federation_core::{render, template as core_template};
+use federation_core::render::{self, RenderError};
+use federation_core::template as core_template;
 use hub_protocol::hub::Desired;
 use proto::v1;
 
@@ -16,6 +17,16 @@ use crate::observe::Template;
 impl Reconciler {
     /// Gives each target's manifest to its session. Returns whether all of them could be rendered.
     pub(super) fn hand_out(&self, template: &Template, spec: &PlacementSpec, decision: &Decision) -> bool {
+        self.hand_out_by(render::render_by, template, spec, decision)
+    }
+
+    fn hand_out_by(
+        &self,
+        render: impl Fn(&Value, &Decision, &ClusterTarget, u64) -> Result<Value, RenderError>,
+        template: &Template,
+        spec: &PlacementSpec,
+        decision: &Decision,
+    ) -> bool {
         let key = &template.key;
         let policy = format!("{}@{}", decision.policy, decision.policy_generation.unwrap_or_default());
         let version = (template.resource_version.clone(), spec.epoch, policy);
@@ -25,7 +36,8 @@ impl Reconciler {
             if entry.rendered.as_ref() == Some(&version) {
                 return None;
             }
-            entry.rendered = Some(version);
+            // Until all of it is handed out it is not, also where something panics.
+            entry.rendered = None;
             // Where there is a metadata.generation it rises with what is wanted, and is what users see.
             let generation = match entry.wanted {
                 Some((last, generation)) if last == fingerprint && template.generation().is_none() => {
@@ -47,7 +59,7 @@ impl Reconciler {
         // Without overrides and replicas all clusters hold the same: then they share the bytes.
         let mut last = Bytes::new();
         for target in &decision.clusters {
-            match render::render_by(&object, decision, target, spec.epoch) {
+            match render(&object, decision, target, spec.epoch) {
                 Ok(mut manifest) => {
                     // With the manifest, so that digests tell agents' leases apart.
                     if decision.lease.is_some()
@@ -86,9 +98,8 @@ impl Reconciler {
                 }
             }
         }
-        if !whole {
-            // Not rendered: the next look tries again.
-            self.ledger.with(key, &template.uid, |entry| entry.rendered = None);
+        if whole {
+            self.ledger.with(key, &template.uid, |entry| entry.rendered = Some(version));
         }
         whole
     }
@@ -136,9 +147,40 @@ fn conflict(conflict: Conflict) -> v1::ConflictPolicy {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use federation_runtime::tasks;
     use serde_json::json;
 
     use super::*;
+    use crate::observe::Kind;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn what_panics_for_one_cluster_is_not_handed_out_and_is_tried_again_for_all() {
+        let reconciler = testing::machine().await.reconciler();
+        let config_maps = Kind::find("", "configmaps").expect("a kind");
+        let template = Template::read(config_maps, json!({"metadata": {"namespace": "shop", "name": "a", "uid": "u"}}));
+        let named = |name: &str| ClusterTarget { name: name.into(), ..ClusterTarget::default() };
+        let clusters = vec![named("kyoto"), named("osaka"), named("tokyo")];
+        let decision = Decision { clusters, ..Decision::default() };
+        let spec = PlacementSpec { epoch: 7, ..PlacementSpec::default() };
+        let rendered = RefCell::new(Vec::new());
+        let hand_out = |fails_at: &str| {
+            let render = |_: &Value, _: &Decision, target: &ClusterTarget, _| {
+                assert!(target.name != fails_at, "rendering fails");
+                rendered.borrow_mut().push(target.name.clone());
+                Ok(json!({}))
+            };
+            let whole = tasks::caught_here("a-handout", || {
+                reconciler.hand_out_by(render, &template, &spec, &decision)
+            });
+            (whole.ok(), rendered.take().join(","))
+        };
+        assert_eq!(hand_out("osaka"), (None, "kyoto".into()));
+        assert_eq!(hand_out(""), (Some(true), "kyoto,osaka,tokyo".into()));
+        assert_eq!(hand_out(""), (Some(true), String::new()), "once is enough");
+    }
 
     #[test]
     fn a_status_or_a_finalizer_changes_nothing_that_is_wanted() {
