@@ -219,7 +219,8 @@ impl Writer {
         grace: Duration,
     ) -> Result<(), Error> {
         let key = &template.key;
-        let expires = jiff::Timestamp::now() + grace;
+        // Who keeps them for longer than time can say keeps them for ever.
+        let expires = jiff::Timestamp::now().checked_add(grace).unwrap_or(jiff::Timestamp::MAX);
         let spec = trash::keep(&template.object, key.kind.plural, clusters, format!("{expires:.0}"));
         let name = trash::name(&key.placement_name(), &key.namespace, &template.uid);
         self.create_own("Trash", "trash", &name, &json!(spec)).await

@@ -40,13 +40,12 @@ impl Contingency {
             let mut state = self.0.state.lock();
             state.epoch = epoch;
             state.shipped.retain(|cluster, _| council.clusters.contains(cluster));
-            for (cluster, part) in &new {
-                state.shipped.insert(cluster.clone(), (epoch, part.digest));
-            }
         }
         tracing::debug!(epoch, members = new.len(), "contingency plans");
         for (cluster, part) in new {
+            let digest = part.digest;
             self.0.sessions.set_plans(&cluster, v1::Plans { epoch, ..part });
+            self.0.state.lock().shipped.insert(cluster, (epoch, digest));
         }
     }
 }

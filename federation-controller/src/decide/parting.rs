@@ -167,17 +167,16 @@ impl Reconciler {
                 self.queue.add_after(key.clone(), Priority::Background, again);
             }
             Err(refusal) => {
-                if let Some((id, spec)) = charge.and_then(|charge| self.gate.hold(charge, &refusal)) {
+                if let Some(hold) = charge.and_then(|charge| self.gate.hold(charge, &refusal)) {
+                    let (id, spec) = (&hold.id, &hold.spec);
                     tracing::warn!(
                         id,
                         cause = spec.cause,
                         copies = spec.copies,
                         "removals are held for a person's word"
                     );
-                    if let Err(error) = self.writer.create_held(&id, &spec).await {
-                        self.gate.unhold(&id);
-                        return Err(error.into());
-                    }
+                    self.writer.create_held(id, spec).await?;
+                    hold.written();
                 }
                 let message = refusal.to_string();
                 let new = self.ledger.with(key, &template.uid, |entry| {
@@ -282,19 +281,15 @@ impl Reconciler {
     /// Once for each template, before anything of it goes.
     async fn keep_in_trash(&self, template: &Arc<Template>) -> Result<(), Error> {
         let key = &template.key;
-        if self.trash_grace.is_zero()
-            || self.ledger.with(key, &template.uid, |entry| std::mem::replace(&mut entry.trashed, true))
-        {
+        if self.trash_grace.is_zero() || self.ledger.with(key, &template.uid, |entry| entry.trashed) {
             return Ok(());
         }
         let decided = self.world.decided(key);
         let clusters = decided.map_or_else(Vec::new, |decided| {
             decided.spec.clusters.iter().map(|target| target.name.clone()).collect()
         });
-        if let Err(error) = self.writer.create_trash(template, clusters, self.trash_grace).await {
-            self.ledger.with(key, &template.uid, |entry| entry.trashed = false);
-            return Err(error.into());
-        }
+        self.writer.create_trash(template, clusters, self.trash_grace).await?;
+        self.ledger.with(key, &template.uid, |entry| entry.trashed = true);
         Ok(())
     }
 
@@ -427,6 +422,9 @@ fn wire(permit: gate::Permit) -> v1::Permit {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use federation_runtime::tasks;
     use hub_protocol::hub::Event;
     use parking_lot::Mutex;
     use proto::v1::agent_message::Message as Up;
@@ -435,6 +433,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::act::api::{Api, Direct};
+    use crate::act::write::Writer;
     use crate::hub::sessions::Listener as _;
     use crate::machine::{Machine, Word};
     use crate::testing::{self, until};
@@ -542,6 +542,38 @@ mod tests {
         };
         hub.ear.heard("taiwan", Event::Removed(answer));
         until(|| former(&hub) == [old("tokyo")]).await;
+    }
+
+    /// An API whose first write panics.
+    #[derive(Default)]
+    struct FailsFirst(AtomicU32);
+
+    impl Direct for FailsFirst {
+        fn answer(&self, _: http::Request<Vec<u8>>) -> Option<Result<Value, kube::Error>> {
+            assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "the first write fails");
+            Some(Ok(Value::Null))
+        }
+
+        fn delays(&self) -> (Duration, Duration) {
+            (Duration::ZERO, Duration::ZERO)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deleted_template_is_in_the_trash_when_that_is_written_and_for_ever_if_it_is_kept_for_so_long() {
+        let api = Arc::new(FailsFirst::default());
+        let reconciler = Reconciler {
+            writer: Writer::new(Api::Direct(api.clone())),
+            trash_grace: Duration::MAX,
+            ..testing::machine().await.reconciler()
+        };
+        let object = json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u"}});
+        let template = Arc::new(Template::read(web().kind, object));
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            kept.push(tasks::caught("a-deletion", reconciler.keep_in_trash(&template)).await.is_ok_and(|kept| kept.is_ok()));
+        }
+        assert_eq!((kept, api.0.load(Ordering::Relaxed)), (vec![false, true, true], 2));
     }
 
     #[test]

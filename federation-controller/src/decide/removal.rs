@@ -48,6 +48,29 @@ struct Inner {
     metrics: Metrics,
 }
 
+/// A HeldRemoval on its way to the API. Dropped before it is written, also by a panic, it is written by the next refusal.
+pub(crate) struct Hold {
+    gate: Gate,
+    pub(crate) id: String,
+    pub(crate) spec: HeldRemovalSpec,
+    written: bool,
+}
+
+impl Hold {
+    /// It is in the API.
+    pub(crate) fn written(mut self) {
+        self.written = true;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if !self.written {
+            self.gate.unhold(&self.id);
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     accounts: Accounts<Key>,
@@ -122,11 +145,7 @@ impl Gate {
     }
 
     /// The HeldRemoval that is to be written for a refusal; `None` if there is one already.
-    pub(crate) fn hold(
-        &self,
-        cause: &accounts::Cause,
-        refusal: &Refusal,
-    ) -> Option<(String, HeldRemovalSpec)> {
+    pub(crate) fn hold(&self, cause: &accounts::Cause, refusal: &Refusal) -> Option<Hold> {
         if refusal.rule != Rule::Budget {
             return None;
         }
@@ -140,7 +159,8 @@ impl Gate {
             "{refusal}. Go on with `fedctl confirm {id}`, or leave the copies where they are with `fedctl confirm {id} --release`"
         );
         let decision = HeldDecision::Undecided;
-        Some((id, HeldRemovalSpec { cause: cause.subject.clone(), copies, message, decision }))
+        let spec = HeldRemovalSpec { cause: cause.subject.clone(), copies, message, decision };
+        Some(Hold { gate: self.clone(), id, spec, written: false })
     }
 
     /// A HeldRemoval could not be written, or was deleted by hand: the next refusal writes it.
@@ -179,4 +199,20 @@ impl Gate {
 
 fn now_ms() -> i64 {
     clock::unix_ms()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn a_held_removal_that_was_not_written_is_written_by_the_next_refusal() {
+        let gate = testing::machine().await.gate;
+        let cause = accounts::Cause { subject: "Cluster a".into(), instance: "u".into(), known: 0, by_share: true };
+        let refusal = Refusal { rule: Rule::Budget, message: "too many".into() };
+        drop(gate.hold(&cause, &refusal).expect("the first refusal writes it"));
+        gate.hold(&cause, &refusal).expect("it was not written").written();
+        assert!(gate.hold(&cause, &refusal).is_none());
+    }
 }

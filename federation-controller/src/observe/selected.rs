@@ -69,9 +69,10 @@ impl Wanted {
                 match find(&client, &api_version, &kind).await {
                     Ok(Some(row)) => {
                         let group_kind = (group_of(&api_version).to_owned(), kind.clone());
-                        if self.0.watched.lock().insert(group_kind) {
+                        if !self.0.watched.lock().contains(&group_kind) {
                             tracing::info!(%api_version, kind, "a policy selects this kind: it is watched");
                             observer.watch_templates(&client, row, &shutdown);
+                            self.0.watched.lock().insert(group_kind);
                         }
                         self.0.open.lock().remove(&(api_version, kind));
                     }
