@@ -1,7 +1,7 @@
 //! The drill loop: observe, step the state machine, write the status, apply the loss.
 //!
 //! The status of a drill that starts is written before anything is lost, and nothing is lost any more before a status says so. Whoever finds
-//! a running drill that he does not know restores it: the loss itself is in this process only, and dies with it.
+//! a running drill that he does not know restores it: the loss itself is in this process only, and ends with the run that took it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use base64::Engine as _;
 use federation_core::api::{DrillPhase, DrillScope, DrillSignature, FailoverDrill, FailoverDrillStatus};
 use federation_core::drill::report::{document, signed_bytes};
 use federation_core::drill::{Facts, Seen, Step, bounded, refusal, step};
-use federation_runtime::pki;
 use federation_runtime::shutdown::Shutdown;
+use federation_runtime::{pki, tasks};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, Patch, PatchParams};
@@ -80,6 +80,11 @@ impl Course {
 impl Drills {
     /// Drives until `shutdown`.
     pub(crate) async fn run(self, context: Arc<DrillContext>, shutdown: Shutdown) {
+        // A run before this one panicked. Its drills are restored where they are found, and one may have been deleted since.
+        if let Some(loss) = self.0.loss.swap(None) {
+            tracing::warn!(drill = loss.drill, clusters = loss.clusters.join(","), "given back, after a failure");
+            turn(&context);
+        }
         let runner = uuid::Uuid::new_v4().to_string();
         let mut courses: BTreeMap<String, Course> = BTreeMap::new();
         let mut served = context.zones.changes();
@@ -145,11 +150,29 @@ impl Drills {
             let Some(course) = courses.get_mut(drill.name()) else { continue };
             // What a drill came to is written until it stands, however often that fails.
             if !course.status.phase.is_over() || course.status != course.written {
-                self.go_on(context, runner, drill, course, facts::facts(context, drill, other)).await;
+                let step =
+                    async { self.go_on(context, runner, drill, course, facts::facts(context, drill, other)).await };
+                if let Err(panicked) = tasks::caught("drills", step).await {
+                    self.break_off(context, drill.name(), &panicked, courses);
+                    continue;
+                }
             }
             busy |= !course.status.phase.is_over() || course.status != course.written;
         }
         busy
+    }
+
+    /// A look at a drill panicked: it takes nothing any more, and the others go on. The next look finds it as one that another run left.
+    fn break_off(
+        &self,
+        context: &DrillContext,
+        drill: &str,
+        why: &tasks::Panicked,
+        courses: &mut BTreeMap<String, Course>,
+    ) {
+        tracing::error!(drill, %why, "a look at a drill failed");
+        courses.remove(drill);
+        self.give_back(context, drill);
     }
 
     async fn go_on(
@@ -388,4 +411,70 @@ async fn write(context: &DrillContext, drill: &FailoverDrill, status: &FailoverD
 
 fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use federation_runtime::pki::Authority;
+    use kube::Client;
+    use kube::client::Body;
+
+    use super::*;
+    use crate::machine::Machine;
+    use crate::testing::{machine, until};
+
+    /// What drills of this controller look at; the API never answers.
+    fn context(machine: &Machine) -> DrillContext {
+        let directory = tempfile::tempdir().expect("a directory");
+        let authority = Authority::load_or_create(directory.path()).expect("an authority");
+        let silent = |_: http::Request<Body>| {
+            std::future::pending::<Result<http::Response<Body>, tower::BoxError>>()
+        };
+        DrillContext {
+            client: Client::new(tower::service_fn(silent), "default"),
+            world: machine.world.clone(),
+            board: machine.board.clone(),
+            sessions: machine.sessions.clone(),
+            traffic: machine.traffic.clone(),
+            zones: machine.zones.clone(),
+            queue: machine.queue.clone(),
+            defaults: machine.defaults,
+            authority: Arc::new(authority),
+            zone: "fed.example.test".into(),
+        }
+    }
+
+    fn drill(name: &str) -> FailoverDrill {
+        let object = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "FailoverDrill",
+            "metadata": {"name": name, "uid": name}, "spec": {"app": {"namespace": "shop", "name": "web"}, "lose": ["tokyo"]}});
+        serde_json::from_value(object).expect("a drill")
+    }
+
+    fn taken(drill: &FailoverDrill) -> Arc<Loss> {
+        let status = FailoverDrillStatus { lost: vec!["tokyo".into()], ..FailoverDrillStatus::default() };
+        Arc::new(loss(drill, &status))
+    }
+
+    #[tokio::test]
+    async fn what_a_run_took_that_failed_is_given_back_also_if_its_drill_is_gone() {
+        let machine = machine().await;
+        machine.drills.0.loss.store(Some(taken(&drill("deleted"))));
+        let (context, shutdown) = (Arc::new(context(&machine)), Shutdown::new());
+        let run = tokio::spawn(machine.drills.clone().run(context, shutdown.clone()));
+        until(|| machine.drills.loss().is_none()).await;
+        shutdown.start();
+        run.await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn a_drill_whose_look_fails_takes_nothing_any_more_and_is_found_as_another_runs() {
+        let machine = machine().await;
+        let (context, drills) = (context(&machine), &machine.drills);
+        drills.0.loss.store(Some(taken(&drill("fails"))));
+        let mut courses: BTreeMap<String, Course> =
+            ["fails", "goes-on"].map(|name| (name.to_owned(), Course::of(&drill(name)))).into();
+        let why = tasks::caught_here("a-drill", || assert!(courses.is_empty(), "a look fails"));
+        drills.break_off(&context, "fails", &why.expect_err("it panics"), &mut courses);
+        assert_eq!((drills.loss(), courses.keys().map(String::as_str).collect()), (None, vec!["goes-on"]));
+    }
 }
