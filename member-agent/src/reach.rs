@@ -96,6 +96,16 @@ impl Reach {
         }
     }
 
+    /// Nodes that are known.
+    pub(crate) fn nodes(&self) -> Vec<String> {
+        self.state.lock().nodes.keys().cloned().collect()
+    }
+
+    /// Services whose Endpoints are known, by namespace and name.
+    pub(crate) fn with_endpoints(&self) -> Vec<(String, String)> {
+        self.state.lock().ready.keys().cloned().collect()
+    }
+
     /// Sum over the ready nodes.
     pub(crate) fn capacity(&self) -> v1::Capacity {
         let state = self.state.lock();

@@ -164,7 +164,13 @@ async fn parts(client: Client, part: Part, reach: Arc<Reach>) {
         Part::Endpoints => reach.endpoints(&key.namespace, &key.name, live).await,
         Part::Nodes => reach.node(&key.name, live).await,
     };
-    let mut known: HashMap<Key, bool> = HashMap::new();
+    // What a watch before this one told may have gone meanwhile.
+    let before = match part {
+        Part::Endpoints => reach.with_endpoints(),
+        Part::Nodes => reach.nodes().into_iter().map(|name| (String::new(), name)).collect(),
+    };
+    let key_of = |(namespace, name)| Key { namespace, name, ..key(&collection, &Value::Null) };
+    let mut known: HashMap<Key, bool> = before.into_iter().map(|name| (key_of(name), false)).collect();
     let stream = changes(client, &collection, watcher::Config::default());
     pin_mut!(stream);
     while let Some(event) = stream.next().await {
@@ -172,8 +178,8 @@ async fn parts(client: Client, part: Part, reach: Arc<Reach>) {
             Event::Init => known.values_mut().for_each(|listed| *listed = false),
             Event::InitApply(object) | Event::Apply(object) => {
                 let key = key(&collection, &object.value);
+                known.insert(key.clone(), true);
                 tell(&key, Some(&object.value)).await;
-                known.insert(key, true);
             }
             Event::InitDone => {
                 let gone: Vec<_> = known.extract_if(|_, listed| !*listed).collect();
@@ -355,6 +361,57 @@ mod tests {
             }
         };
         Client::new(tower::service_fn(answer), "default")
+    }
+
+    /// A member that lists these Nodes and Endpoints, and tells nothing more.
+    fn lists(nodes: &[&str], endpoints: &[&str]) -> Client {
+        let node = |name: &&str| json!({"metadata": {"name": name, "resourceVersion": "3"}});
+        let of_service = |name: &&str| {
+            json!({"metadata": {"name": name, "namespace": "shop", "resourceVersion": "3"},
+                "subsets": [{"addresses": [{"ip": "10.1.0.1"}]}]})
+        };
+        let nodes: Vec<Value> = nodes.iter().map(node).collect();
+        let endpoints: Vec<Value> = endpoints.iter().map(of_service).collect();
+        let answer = move |request: http::Request<Body>| {
+            let items = match request.uri().path() {
+                "/api/v1/nodes" => nodes.clone(),
+                _ => endpoints.clone(),
+            };
+            async move {
+                if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                    std::future::pending::<()>().await;
+                }
+                let list = json!({"kind": "List", "apiVersion": "v1",
+                    "metadata": {"resourceVersion": "5"}, "items": items});
+                Ok::<_, tower::BoxError>(http::Response::new(Body::from(list.to_string().into_bytes())))
+            }
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test]
+    async fn what_went_between_two_watches_is_known_no_more() {
+        let reach = Arc::new(Reach::new(Arc::new(World::new(mpsc::channel(1).0))));
+        let known = async |client: Client, nodes: &[&str], endpoints: &[&str]| {
+            let watches = [Part::Nodes, Part::Endpoints]
+                .map(|part| tokio::spawn(parts(client.clone(), part, reach.clone())));
+            let there = || {
+                let named = reach.with_endpoints().into_iter().map(|(_, name)| name);
+                let (mut now, mut named): (_, Vec<String>) = (reach.nodes(), named.collect());
+                now.sort_unstable();
+                named.sort_unstable();
+                now == nodes && named == endpoints
+            };
+            let seen = async {
+                while !there() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), seen).await.expect("it becomes so within 20 s");
+            watches.map(|watch| watch.abort());
+        };
+        known(lists(&["n1", "n2"], &["api", "web"]), &["n1", "n2"], &["api", "web"]).await;
+        known(lists(&["n1"], &["web"]), &["n1"], &["web"]).await;
     }
 
     #[test]
