@@ -124,7 +124,11 @@ impl Service {
         let (not_after_in, not_after) = watch::channel(membership.peer()?.not_after);
         let health = || self.health.clone();
         let (api, wanted, jobs, reached) = (member.client(), world.clone(), executor.clone(), reach.clone());
-        let watch = move || watches::all(api.clone(), wanted.clone(), jobs.clone(), reached.clone());
+        let (checks, ending) = (health(), shutdown.clone());
+        let watch = move || {
+            let (jobs, reached) = (jobs.clone(), reached.clone());
+            watches::all(api.clone(), wanted.clone(), jobs, reached, checks.clone(), ending.clone())
+        };
         let watching = tokio::spawn(tasks::supervise("watches", health(), shutdown.clone(), watch));
         let (api, wanted, counted) = (client.clone(), world.clone(), metrics.clone());
         let look = move || {

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use federation_core::api::marks;
+use federation_runtime::endpoints::Health;
+use federation_runtime::shutdown::Shutdown;
+use federation_runtime::tasks;
 use futures::{StreamExt as _, pin_mut};
 use hub_protocol::Key;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -26,11 +29,29 @@ use crate::manifest;
 use crate::reach::Reach;
 use crate::world::{Collection, Report, World};
 
-/// Watches everything until it is dropped. A collection is watched from when the first object of it is wanted.
-pub(crate) async fn all(client: Client, world: Arc<World>, executor: Executor, reach: Arc<Reach>) {
-    let mut tasks = JoinSet::new();
-    tasks.spawn(events(client.clone(), world.clone()));
-    tasks.spawn(parts(client.clone(), Part::Nodes, reach.clone()));
+/// The name of the watches among what can fail.
+const WATCHES: &str = "watches";
+
+/// Watches everything until it is dropped. A collection is watched from when the first object of it is wanted. Each watch that fails is started
+/// anew by itself: the others go on.
+pub(crate) async fn all(
+    client: Client,
+    world: Arc<World>,
+    executor: Executor,
+    reach: Arc<Reach>,
+    health: Health,
+    shutdown: Shutdown,
+) {
+    let mut watches = JoinSet::new();
+    let (api, of) = (client.clone(), world.clone());
+    let watch = move || events(api.clone(), of.clone());
+    watches.spawn(tasks::supervise(WATCHES, health.clone(), shutdown.clone(), watch));
+    let of_part = |part: Part| {
+        let (client, reach) = (client.clone(), reach.clone());
+        let watch = move || parts(client.clone(), part, reach.clone());
+        tasks::supervise(WATCHES, health.clone(), shutdown.clone(), watch)
+    };
+    watches.spawn(of_part(Part::Nodes));
     let mut watched: HashSet<Collection> = HashSet::new();
     let mut collections = world.collections();
     loop {
@@ -40,19 +61,25 @@ pub(crate) async fn all(client: Client, world: Arc<World>, executor: Executor, r
                 continue;
             }
             if collection.0.is_empty() && collection.2 == "services" {
-                tasks.spawn(parts(client.clone(), Part::Endpoints, reach.clone()));
+                watches.spawn(of_part(Part::Endpoints));
             }
-            tasks.spawn(copies(client.clone(), collection, world.clone(), executor.clone(), reach.clone()));
+            let (client, world) = (client.clone(), world.clone());
+            let (executor, reach) = (executor.clone(), reach.clone());
+            let watch = move || {
+                copies(client.clone(), collection.clone(), world.clone(), executor.clone(), reach.clone())
+            };
+            watches.spawn(tasks::supervise(WATCHES, health.clone(), shutdown.clone(), watch));
         }
-        tokio::select! {
-            changed = collections.changed() => if changed.is_err() {
-                return;
-            },
-            // One watch that panics takes the others with it: whoever supervises them starts all anew.
-            Some(Err(ended)) = tasks.join_next() => if let Ok(panic) = ended.try_into_panic() {
-                std::panic::resume_unwind(panic);
-            },
+        if collections.changed().await.is_err() {
+            return;
         }
+    }
+}
+
+/// Takes in one object. If that panics, the others are taken in all the same.
+async fn one(key: &Key, work: impl Future<Output = ()>) {
+    if let Err(panicked) = tasks::caught(WATCHES, work).await {
+        tracing::error!(%key, %panicked, "what a watch told of an object was not taken in");
     }
 }
 
@@ -67,6 +94,12 @@ async fn copies(
     let config = watcher::Config::default().labels(&format!("{}=true", marks::MANAGED));
     let is_service = collection.0.is_empty() && collection.2 == "services";
     let key_of = |object: &Value| key(&collection, object);
+    let gone = async |key: &Key| {
+        if is_service {
+            reach.service(key, None).await;
+        }
+        executor.missing(key);
+    };
     let mut listed = Listed::default();
     let stream = changes(client, &collection, config);
     pin_mut!(stream);
@@ -77,29 +110,26 @@ async fn copies(
             Event::InitApply(object) | Event::Apply(object) => {
                 let object = object.value;
                 let key = key_of(&object);
-                seen(&world, &executor, &key, &object).await;
-                if is_service {
-                    reach.service(&key, Some(&object)).await;
-                }
+                let take = async {
+                    seen(&world, &executor, &key, &object).await;
+                    if is_service {
+                        reach.service(&key, Some(&object)).await;
+                    }
+                };
+                one(&key, take).await;
             }
             Event::InitDone => {
                 for wanted in world.held_in(&collection) {
                     let key = &wanted.entry.key;
                     if !listed.0.contains(key) {
-                        if is_service {
-                            reach.service(key, None).await;
-                        }
-                        executor.missing(key);
+                        one(key, gone(key)).await;
                     }
                 }
                 listed = Listed::default();
             }
             Event::Delete(object) => {
                 let key = key_of(&object.value);
-                if is_service {
-                    reach.service(&key, None).await;
-                }
-                executor.missing(&key);
+                one(&key, gone(&key)).await;
             }
         }
     }
@@ -160,9 +190,14 @@ async fn parts(client: Client, part: Part, reach: Arc<Reach>) {
         Part::Endpoints => core("endpoints", "Endpoints"),
         Part::Nodes => core("nodes", "Node"),
     };
-    let tell = async |key: &Key, live: Option<&Value>| match part {
-        Part::Endpoints => reach.endpoints(&key.namespace, &key.name, live).await,
-        Part::Nodes => reach.node(&key.name, live).await,
+    let tell = async |key: &Key, live: Option<&Value>| {
+        let tell = async {
+            match part {
+                Part::Endpoints => reach.endpoints(&key.namespace, &key.name, live).await,
+                Part::Nodes => reach.node(&key.name, live).await,
+            }
+        };
+        one(key, tell).await;
     };
     // What a watch before this one told may have gone meanwhile.
     let before = match part {
@@ -199,7 +234,8 @@ async fn parts(client: Client, part: Part, reach: Arc<Reach>) {
 async fn events(client: Client, world: Arc<World>) {
     let mut filter = Filter::new();
     let mut started = false;
-    let stream = changes(client, &core("events", "Event"), watcher::Config::default());
+    let collection = core("events", "Event");
+    let stream = changes(client, &collection, watcher::Config::default());
     pin_mut!(stream);
     while let Some(event) = stream.next().await {
         let object = match event {
@@ -214,10 +250,13 @@ async fn events(client: Client, world: Arc<World>) {
             }
             Event::Init | Event::Delete(_) => continue,
         };
-        if let Some(report) = filter.take(&world, &object.value, Instant::now()) {
-            // An error means that the agent is ending.
-            let _ = world.reports.send(Report::Event(report)).await;
-        }
+        let tell = async {
+            if let Some(report) = filter.take(&world, &object.value, Instant::now()) {
+                // An error means that the agent is ending.
+                let _ = world.reports.send(Report::Event(report)).await;
+            }
+        };
+        one(&key(&collection, &object.value), tell).await;
     }
 }
 
@@ -445,7 +484,8 @@ mod tests {
             CancellationToken::new(),
         );
         let reach = Arc::new(Reach::new(world.clone()));
-        let watching = tokio::spawn(all(client, world, executor, reach));
+        let watching =
+            tokio::spawn(all(client, world, executor, reach, Health::new(), Shutdown::new()));
         let told = async {
             let mut absent = Vec::new();
             while absent.last() != Some(&true) {
@@ -460,5 +500,46 @@ mod tests {
         let told = tokio::time::timeout(Duration::from_secs(20), told).await;
         watching.abort();
         assert_eq!(told, Ok(vec![false, true]));
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_fails_is_started_anew_and_the_others_go_on() {
+        let (services, nodes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (of_services, of_nodes) = (services.clone(), nodes.clone());
+        let answer = move |request: http::Request<Body>| {
+            let (services, nodes) = (of_services.clone(), of_nodes.clone());
+            async move {
+                if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                    std::future::pending::<()>().await;
+                }
+                match request.uri().path() {
+                    "/api/v1/services" => {
+                        assert!(services.fetch_add(1, Ordering::SeqCst) > 0, "the first watch fails");
+                    }
+                    "/api/v1/nodes" => {
+                        nodes.fetch_add(1, Ordering::SeqCst);
+                    }
+                    _ => std::future::pending().await,
+                }
+                let list = json!({"kind": "List", "apiVersion": "v1",
+                    "metadata": {"resourceVersion": "5"}, "items": []});
+                Ok::<_, tower::BoxError>(http::Response::new(Body::from(list.to_string().into_bytes())))
+            }
+        };
+        let client = Client::new(tower::service_fn(answer), "default");
+        let world = Arc::new(World::new(mpsc::channel(16).0));
+        world.put(Arc::new(Wanted::new(held(service(), "{}"))));
+        let (member, stop) = (Member::new(client.clone()), CancellationToken::new());
+        let executor = Executor::new(member, world.clone(), Metrics::default(), stop);
+        let (reach, health) = (Arc::new(Reach::new(world.clone())), Health::new());
+        let watching = tokio::spawn(all(client, world, executor, reach, health.clone(), Shutdown::new()));
+        let again = async {
+            while services.load(Ordering::SeqCst) < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), again).await.expect("it is started anew within 20 s");
+        assert_eq!(nodes.load(Ordering::SeqCst), 1, "the others are not");
+        watching.abort();
     }
 }
