@@ -299,7 +299,8 @@ impl ControlPlane {
         let dns_shutdown = shutdown.clone();
         tasks.spawn(async move { dns.run(dns_shutdown).await.context("dns-lb") });
         if let Some(listen) = options.metrics_listen {
-            endpoints::serve(listen, controller_health.clone(), metrics, shutdown.clone())
+            let both = [("federation-controller", controller_health.clone()), ("dns-lb", dns_health.clone())];
+            endpoints::serve(listen, Health::of_parts(both), metrics, shutdown.clone())
                 .await
                 .with_context(|| format!("--metrics-listen {listen}"))?;
         }

@@ -31,6 +31,8 @@ pub struct Health {
     // By name of the check: who says that it fails, and why. It passes if nobody does.
     checks: Arc<RwLock<BTreeMap<&'static str, BTreeMap<u64, String>>>>,
     shares: Arc<AtomicU64>,
+    // What else must be ready.
+    parts: Arc<[(&'static str, Health)]>,
 }
 
 /// One of several that a check is about, such as workers of one name: it passes when all of them are well.
@@ -58,6 +60,11 @@ impl Health {
         Self::default()
     }
 
+    /// Of several parts in one process: ready when all of them are. A report names the checks of each behind the part's name.
+    pub fn of_parts(parts: impl IntoIterator<Item = (&'static str, Self)>) -> Self {
+        Self { parts: parts.into_iter().collect(), ..Self::default() }
+    }
+
     /// Declares `check`, or marks it as failing.
     pub fn wait_for(&self, check: &'static str, why: impl Into<String>) {
         self.checks.write().entry(check).or_default().insert(BY_NAME, why.into());
@@ -77,6 +84,7 @@ impl Health {
     /// Whether every check passes.
     pub fn is_ready(&self) -> bool {
         self.checks.read().values().all(BTreeMap::is_empty)
+            && self.parts.iter().all(|(_, part)| part.is_ready())
     }
 
     /// Waits until every check passes.
@@ -86,27 +94,34 @@ impl Health {
         }
     }
 
-    /// Every check by name, with the reason if it fails.
+    /// Every check of its own by name, with the reason if it fails.
     pub fn checks(&self) -> Vec<(&'static str, Option<String>)> {
         self.checks.read().iter().map(|(name, fails)| (*name, why(fails).cloned())).collect()
     }
 
     /// Status and text of `/readyz`, in Kubernetes' notation.
     pub fn report(&self, verbose: bool) -> (StatusCode, String) {
-        let checks = self.checks.read();
-        let ready = checks.values().all(BTreeMap::is_empty);
+        let ready = self.is_ready();
         if ready && !verbose {
             return (StatusCode::OK, "ok".into());
         }
         let mut text = String::new();
-        for (name, fails) in checks.iter() {
-            match why(fails) {
-                None => text.push_str(&format!("[+]{name} ok\n")),
-                Some(why) => text.push_str(&format!("[-]{name} failed: {why}\n")),
-            }
-        }
+        self.list("", &mut text);
         text.push_str(if ready { "readyz check passed\n" } else { "readyz check failed\n" });
         (if ready { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text)
+    }
+
+    /// One line for each check; `part` and a slash come before its name.
+    fn list(&self, part: &str, text: &mut String) {
+        for (name, check) in self.checks() {
+            match check {
+                None => text.push_str(&format!("[+]{part}{name} ok\n")),
+                Some(why) => text.push_str(&format!("[-]{part}{name} failed: {why}\n")),
+            }
+        }
+        for (name, health) in self.parts.iter() {
+            health.list(&format!("{part}{name}/"), text);
+        }
     }
 }
 
@@ -224,5 +239,17 @@ mod tests {
         health.ready("watches");
         let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
         assert!(matches!(waited, Ok(Ok(()))));
+    }
+
+    #[test]
+    fn a_process_of_several_parts_is_ready_when_all_are_and_says_which_part_is_not() {
+        let (controller, dns) = (Health::new(), Health::new());
+        controller.ready("prober");
+        dns.ready("prober");
+        let both = Health::of_parts([("controller", controller), ("dns", dns.clone())]);
+        assert_eq!(both.report(false), (StatusCode::OK, "ok".into()));
+        dns.wait_for("prober", "it panicked");
+        let told = "[+]controller/prober ok\n[-]dns/prober failed: it panicked\nreadyz check failed\n";
+        assert_eq!(both.report(false), (StatusCode::INTERNAL_SERVER_ERROR, told.into()));
     }
 }
