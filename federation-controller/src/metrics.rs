@@ -72,6 +72,8 @@ pub(crate) struct Metrics {
     pub(crate) moved: Family<MoveLabel, Counter>,
     /// Clusters that came into a Service's answers, or went.
     pub(crate) answers: Family<AnswerLabel, Counter>,
+    /// Events that were not written.
+    pub(crate) events_dropped: Counter,
     /// Requests to the gate, by outcome.
     pub(crate) permits: Family<OutcomeLabel, Counter>,
     /// Agents connected now.
@@ -109,6 +111,7 @@ impl Metrics {
             decisions: Family::default(),
             moved: Family::default(),
             answers: Family::default(),
+            events_dropped: Counter::default(),
             permits: Family::default(),
             sessions: Gauge::default(),
             dns_sessions: Gauge::default(),
@@ -131,6 +134,11 @@ impl Metrics {
             "answer_changes",
             "Services whose users are sent to a cluster again (on), or no more (off)",
             metrics.answers.clone(),
+        );
+        registry.register(
+            "events_dropped",
+            "Events not written: too many waited or were about one object, or the API took them not",
+            metrics.events_dropped.clone(),
         );
         registry.register("permits", "Answers of the removal gate by outcome", metrics.permits.clone());
         registry.register("sessions", "Agents connected", metrics.sessions.clone());

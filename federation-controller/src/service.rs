@@ -216,7 +216,8 @@ impl Parts<'_> {
             self.readiness.clone(),
             self.shutdown.clone(),
         );
-        let recorder = Recorder::start(self.client.clone(), self.readiness.clone(), self.shutdown.clone());
+        let (client, dropped) = (self.client.clone(), metrics.events_dropped.clone());
+        let recorder = Recorder::start(client, dropped, self.readiness.clone(), self.shutdown.clone());
         let setup = Setup {
             api: api::Api::Client(self.client.clone()),
             hub: Config {

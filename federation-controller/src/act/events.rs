@@ -8,10 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 
@@ -33,6 +35,8 @@ pub(crate) const FROM: &str = "federation.rs/cluster";
 pub(crate) const DELIVERED: &str = "federation.rs/delivered";
 /// Events that wait to be written. They are for people: when a member floods, the rest is dropped and counted as dropped.
 const QUEUE: usize = 4096;
+/// Events on their way to the API at once: a failover has one for each Service and workload, and each waits for the store.
+const AT_ONCE: usize = 16;
 /// Events about one thing that come within this time are one write.
 const GATHER: Duration = Duration::from_millis(100);
 /// Happenings in memory: twice what the correlator remembers, at most about 4 MiB.
@@ -72,26 +76,28 @@ impl Happening {
 
 /// Takes Events to be written. Cheap to clone; never waits.
 #[derive(Clone)]
-pub(crate) struct Recorder(mpsc::Sender<Happening>);
+pub(crate) struct Recorder {
+    queue: mpsc::Sender<Happening>,
+    dropped: Counter,
+}
 
 impl Recorder {
-    /// A recorder, and the task that writes.
-    pub(crate) fn start(client: Client, readiness: Readiness, shutdown: Shutdown) -> Self {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let correlator = Correlator::new(Options::default());
-        let keeper = Keeper { client, correlator, happenings: HashMap::new(), receiver };
+    /// A recorder, and the task that writes. What is not written is counted.
+    pub(crate) fn start(client: Client, dropped: Counter, readiness: Readiness, shutdown: Shutdown) -> Self {
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let keeper = Keeper::new(client, receiver, dropped.clone());
         let (keeper, ending) = (Arc::new(Mutex::new(keeper)), shutdown.clone());
         let write = move || {
             let (keeper, ending) = (keeper.clone(), ending.clone());
             async move { keeper.lock().await.run(ending).await }
         };
         tokio::spawn(tasks::supervise("events", readiness, shutdown, write));
-        Self(sender)
+        Self { queue, dropped }
     }
 
     /// A recorder of what nobody reads.
     pub(crate) fn silent() -> Self {
-        Self(mpsc::channel(1).0)
+        Self { queue: mpsc::channel(1).0, dropped: Counter::default() }
     }
 
     /// Warns of something that the controller found.
@@ -154,7 +160,8 @@ impl Recorder {
     }
 
     fn send(&self, happening: Happening) {
-        if self.0.try_send(happening).is_err() {
+        if self.queue.try_send(happening).is_err() {
+            self.dropped.inc();
             tracing::debug!("an Event was dropped: too many wait");
         }
     }
@@ -166,9 +173,15 @@ struct Keeper {
     // What the correlator remembers, with what an Event says besides.
     happenings: HashMap<EventKey, Happening>,
     receiver: mpsc::Receiver<Happening>,
+    dropped: Counter,
 }
 
 impl Keeper {
+    fn new(client: Client, receiver: mpsc::Receiver<Happening>, dropped: Counter) -> Self {
+        let correlator = Correlator::new(Options::default());
+        Self { client, correlator, happenings: HashMap::new(), receiver, dropped }
+    }
+
     async fn run(&mut self, shutdown: Shutdown) {
         loop {
             let wait = self.correlator.next_deadline_ms().map_or(IDLE, |deadline| {
@@ -183,42 +196,56 @@ impl Keeper {
                 },
                 () = tokio::time::sleep(wait) => None,
             };
-            let mut actions = self.correlator.due(now_ms());
-            if let Some(first) = first {
-                let mut gathered: HashMap<EventKey, Happening> = HashMap::new();
-                gather(&mut gathered, first);
-                tokio::time::sleep(GATHER).await;
-                while let Ok(more) = self.receiver.try_recv() {
-                    gather(&mut gathered, more);
-                }
-                for (key, happening) in gathered {
-                    let count = u64::try_from(happening.count).unwrap_or(1);
-                    let action = self.correlator.observe(now_ms(), key.clone(), count);
-                    if action != Action::Drop {
-                        self.remember(&key, happening);
-                    }
-                    actions.push((key, action));
-                }
+            let due = self.correlator.due(now_ms());
+            self.perform_all(due).await;
+            let Some(first) = first else { continue };
+            let mut gathered: HashMap<EventKey, Happening> = HashMap::new();
+            gather(&mut gathered, first);
+            tokio::time::sleep(GATHER).await;
+            while let Ok(more) = self.receiver.try_recv() {
+                gather(&mut gathered, more);
             }
-            for (key, action) in actions {
-                if let Err(error) = self.perform(&key, action).await {
-                    tracing::debug!(%error, reason = key.reason, "an Event could not be written");
+            self.make_room(gathered.len());
+            let mut actions = Vec::with_capacity(gathered.len());
+            for (key, happening) in gathered {
+                let count = u64::try_from(happening.count).unwrap_or(1);
+                let action = self.correlator.observe(now_ms(), key.clone(), count);
+                if action == Action::Drop {
+                    self.dropped.inc_by(count);
+                } else {
+                    self.remember(&key, happening);
                 }
+                actions.push((key, action));
             }
+            self.perform_all(actions).await;
+        }
+    }
+
+    /// What is lost by this is the next count of Events that are there already.
+    fn make_room(&mut self, coming: usize) {
+        if self.happenings.len() + coming > KNOWN {
+            self.happenings.clear();
         }
     }
 
     fn remember(&mut self, key: &EventKey, happening: Happening) {
-        // What is lost by this is the next count of Events that are there already.
-        if self.happenings.len() >= KNOWN {
-            self.happenings.clear();
-        }
         match self.happenings.get_mut(key) {
             Some(known) => known.last = known.last.max(happening.last),
             None => {
                 self.happenings.insert(key.clone(), happening);
             }
         }
+    }
+
+    /// Each is about another Event.
+    async fn perform_all(&self, actions: Vec<(EventKey, Action)>) {
+        let one = |(key, action): (EventKey, Action)| async move {
+            if let Err(error) = self.perform(&key, action).await {
+                self.dropped.inc();
+                tracing::debug!(%error, reason = key.reason, "an Event could not be written");
+            }
+        };
+        futures::stream::iter(actions).for_each_concurrent(AT_ONCE, one).await;
     }
 
     async fn perform(&self, key: &EventKey, action: Action) -> Result<(), kube::Error> {
@@ -372,6 +399,54 @@ mod tests {
         assert_eq!(gathered.len(), 2);
         let a = &gathered[&happening("a", 1).correlated()];
         assert_eq!(a.count, 2);
+    }
+
+    #[tokio::test]
+    async fn of_a_burst_every_event_is_written_several_at_once_or_counted() {
+        let (mut most, written) = (0, Arc::new(Mutex::new((0, 0))));
+        let counted = written.clone();
+        let answer = move |_: http::Request<kube::client::Body>| {
+            let counted = counted.clone();
+            async move {
+                counted.lock().await.0 += 1;
+                tokio::task::yield_now().await;
+                let mut now = counted.lock().await;
+                *now = (now.0 - 1, now.1 + 1);
+                Ok::<_, tower::BoxError>(http::Response::new(kube::client::Body::from(b"{}".to_vec())))
+            }
+        };
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let dropped = Counter::default();
+        let recorder = Recorder { queue, dropped: dropped.clone() };
+        let mut keeper =
+            Keeper::new(Client::new(tower::service_fn(answer), "default"), receiver, dropped.clone());
+        let of = |uid: String| Happening { uid, ..happening("a", 1) };
+        // The memory is nearly full of what came before.
+        for number in 1..KNOWN {
+            let before = of(format!("before-{number}"));
+            keeper.happenings.insert(before.correlated(), before);
+        }
+        for number in 0..QUEUE + 3 {
+            recorder.send(of(format!("u-{number}")));
+        }
+        assert_eq!(dropped.get(), 3, "what finds no room");
+        let shutdown = Shutdown::new();
+        let all = async {
+            loop {
+                let now = *written.lock().await;
+                most = most.max(now.0);
+                if now.1 == QUEUE {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let all = tokio::time::timeout(Duration::from_secs(60), all);
+        tokio::select! {
+            () = keeper.run(shutdown) => {}
+            all = all => all.unwrap(),
+        }
+        assert!((2..=AT_ONCE).contains(&most), "{most} at once");
     }
 
     #[test]
