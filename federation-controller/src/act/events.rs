@@ -100,6 +100,17 @@ impl Recorder {
         Self { queue: mpsc::channel(1).0, dropped: Counter::default() }
     }
 
+    /// A recorder, and what it was told: of what object, the reason and the message.
+    #[cfg(test)]
+    pub(crate) fn heard() -> (Self, impl FnMut() -> Option<(String, String, String)>) {
+        let (queue, mut receiver) = mpsc::channel(QUEUE);
+        let next = move || {
+            let Happening { key, reason, message, .. } = receiver.try_recv().ok()?;
+            Some((format!("{}/{}", key.namespace, key.name), reason, message))
+        };
+        (Self { queue, dropped: Counter::default() }, next)
+    }
+
     /// Warns of something that the controller found.
     pub(crate) fn warn(&self, template: &Template, reason: &str, message: &str, cluster: &str) {
         self.tell(template, "Warning", reason, message, cluster);

@@ -12,7 +12,6 @@ use proto::v1;
 
 use super::kept::Kept;
 use super::status::{self, Told};
-use super::turns::Turns;
 use super::{Published, Traffic, TrafficContext, probed, views, wire};
 use crate::dns::Extras;
 use crate::drill::LEASE_MS;
@@ -132,7 +131,6 @@ impl Traffic {
     /// Tells the API what was decided: apart from deciding, so that an API that is away holds up no answer.
     pub(crate) async fn tell(self, context: Arc<TrafficContext>, shutdown: Shutdown) {
         let mut told = Told::default();
-        let mut turns = Turns::default();
         loop {
             tokio::select! {
                 biased;
@@ -140,7 +138,6 @@ impl Traffic {
                 () = self.0.published.notified() => {}
             }
             let Some(last) = self.last() else { continue };
-            turns.tell(&context, &last.decision.explanations);
             told.policies(&context, &last).await;
             told.regions(&context, &last.places).await;
             status::clean_overrides(&context).await;
@@ -212,6 +209,8 @@ impl Traffic {
             state.kept.latency = latency;
             state.kept.save(&settings.keeping);
         }
+        let (world, metrics, recorder) = (&context.world, &context.metrics, &context.recorder);
+        self.0.turns.lock().tell(world, metrics, recorder, &decision.explanations);
         let regions = clusters.into_iter().map(|(name, cluster)| (name, cluster.region)).collect();
         let published = Arc::new(Published { epoch, at_ms: now_ms, decision, policies, places, regions });
         *self.0.last.lock() = Some(published);

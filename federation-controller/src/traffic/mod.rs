@@ -43,6 +43,7 @@ use crate::observe::{Key, World};
 use drain::DrainTracker;
 pub use kept::Keeping;
 pub(crate) use probed::Probers;
+use turns::Turns;
 
 /// What the probers' quorum says, by cluster and Service.
 pub(crate) type AllServed = BTreeMap<String, BTreeMap<String, Served>>;
@@ -71,6 +72,7 @@ struct Inner {
     published: Notify,
     drains: Mutex<DrainTracker>,
     last: Mutex<Option<Arc<Published>>>,
+    turns: Mutex<Turns>,
     latency: Mutex<Latency>,
     served: Mutex<Arc<AllServed>>,
 }
@@ -112,6 +114,7 @@ impl Traffic {
             published: Notify::new(),
             drains: Mutex::default(),
             last: Mutex::default(),
+            turns: Mutex::default(),
             latency: Mutex::default(),
             served: Mutex::default(),
         }))

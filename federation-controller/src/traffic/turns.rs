@@ -1,12 +1,12 @@
 //! Clusters that come into the answers of a Service, or go out of them: told to people, and counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use federation_core::traffic::Explanation;
 
-use super::TrafficContext;
-use crate::metrics::AnswerLabel;
-use crate::observe::{KINDS, Key};
+use crate::act::events::Recorder;
+use crate::metrics::{AnswerLabel, Metrics};
+use crate::observe::{KINDS, Key, World};
 
 /// Whether users of a Service (`namespace/service`) by a policy are sent to a cluster.
 type Answered = BTreeMap<(String, String, String), bool>;
@@ -32,14 +32,24 @@ impl Turns {
         turned
     }
 
-    /// Tells of those that turned: an Event on the Service, and the counter.
-    pub(super) fn tell(&mut self, context: &TrafficContext, explanations: &[Explanation]) {
+    /// Tells of those that turned: an Event on the Service, and the counter. This waits for nothing: every decision is looked at.
+    pub(super) fn tell(
+        &mut self,
+        world: &World,
+        metrics: &Metrics,
+        recorder: &Recorder,
+        explanations: &[Explanation],
+    ) {
+        let mut counted = BTreeSet::new();
         for why in self.turned(explanations) {
             let to = if why.answered { "on" } else { "off" };
-            context.metrics.answers.get_or_create(&AnswerLabel { cluster: why.cluster.clone(), to }).inc();
+            // A Service is one, however many policies it has; and what is counted of a cluster is forgotten when it leaves.
+            if counted.insert((&why.object, &why.cluster, to)) && world.cluster(&why.cluster).is_some() {
+                metrics.answers.get_or_create(&AnswerLabel { cluster: why.cluster.clone(), to }).inc();
+            }
             let (namespace, name) = why.object.split_once('/').unwrap_or_default();
             let Some(service) = KINDS.iter().find(|kind| kind.is_service()) else { continue };
-            let Some(template) = context.world.template(&Key::new(service, namespace, name)) else {
+            let Some(template) = world.template(&Key::new(service, namespace, name)) else {
                 continue;
             };
             let (kind, reason, word) = if why.answered {
@@ -48,14 +58,18 @@ impl Turns {
                 ("Warning", "ClusterWithdrawn", "no users are sent any more to")
             };
             let message = format!("{word} {}: {}: {}", why.cluster, why.rule, why.message);
-            context.recorder.tell(&template, kind, reason, &message, &why.cluster);
+            recorder.tell(&template, kind, reason, &message, &why.cluster);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::observe::Template;
+    use crate::testing;
 
     fn why(cluster: &str, answered: bool) -> Explanation {
         Explanation {
@@ -66,6 +80,41 @@ mod tests {
             rule: if answered { "Serving" } else { "ProbesFail" },
             message: String::new(),
         }
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_an_event_on_the_service_and_counts_once_for_a_cluster_that_is_there() {
+        let world = testing::machine().await.world;
+        let taiwan = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "Cluster",
+            "metadata": {"name": "taiwan", "uid": "c"}, "spec": {}});
+        world.put_cluster(serde_json::from_value(taiwan).expect("a cluster"));
+        let service = KINDS.iter().find(|kind| kind.is_service()).expect("a kind");
+        let object = json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u"}});
+        world.put_template(Template::read(service, object));
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let (recorder, mut told) = Recorder::heard();
+        let mut turns = Turns::default();
+        // By two policies, of two clusters, one of which has left.
+        let all = |answered: bool| -> Vec<Explanation> {
+            let of = |policy: &str, cluster| Explanation { policy: policy.into(), ..why(cluster, answered) };
+            ["a", "b"].iter().flat_map(|policy| [of(policy, "taiwan"), of(policy, "left")]).collect()
+        };
+        turns.tell(&world, &metrics, &recorder, &all(true));
+        turns.tell(&world, &metrics, &recorder, &all(false));
+        let mut events = Vec::new();
+        while let Some(event) = told() {
+            events.push(event);
+        }
+        let event = |cluster: &str| {
+            let message = format!("no users are sent any more to {cluster}: ProbesFail: ");
+            ("shop/web".to_owned(), "ClusterWithdrawn".to_owned(), message)
+        };
+        assert_eq!(events, ["taiwan", "left", "taiwan", "left"].map(event));
+        let count = |cluster: &str| {
+            let label = AnswerLabel { cluster: cluster.into(), to: "off" };
+            metrics.answers.get(&label).map(|count| count.get())
+        };
+        assert_eq!((count("taiwan"), count("left")), (Some(1), None));
     }
 
     #[test]
