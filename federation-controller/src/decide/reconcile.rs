@@ -253,7 +253,8 @@ impl Reconciler {
         if moves.is_empty() {
             return;
         }
-        for (cluster, count) in moves.each() {
+        // What is counted of a cluster is forgotten when it leaves.
+        for (cluster, count) in moves.each().filter(|(cluster, _)| self.world.cluster(cluster).is_some()) {
             let direction = if count > 0 { "in" } else { "out" };
             let label = MoveLabel { cluster: cluster.to_owned(), direction };
             self.metrics.moved.get_or_create(&label).inc_by(count.unsigned_abs());
@@ -351,7 +352,44 @@ pub(crate) fn observed(reports: &Reports, uid: &str, last: Option<&Decided>) -> 
 
 #[cfg(test)]
 mod tests {
+    use federation_core::api::ClusterTarget;
+    use prometheus_client::registry::Registry;
+    use serde_json::json;
+
     use super::*;
+    use crate::act::events::Recorder;
+    use crate::observe::Kind;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn what_moves_is_an_event_on_the_workload_and_counts_for_the_clusters_that_are_there() {
+        let machine = testing::machine().await;
+        let tokyo = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "Cluster",
+            "metadata": {"name": "tokyo", "uid": "c"}, "spec": {}});
+        machine.world.put_cluster(serde_json::from_value(tokyo).expect("a cluster"));
+        let (recorder, mut told) = Recorder::heard();
+        let metrics = Metrics::register(&mut Registry::default());
+        let reconciler = Reconciler { recorder, metrics: metrics.clone(), ..machine.reconciler() };
+        let object = json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u"}});
+        let template = Template::read(Kind::find("apps", "deployments").expect("a kind"), object);
+        let spec = |replicas: [(&str, i64); 2]| {
+            let target = |(name, replicas): (&str, i64)| ClusterTarget {
+                name: name.into(),
+                replicas: Some(replicas),
+                ..ClusterTarget::default()
+            };
+            PlacementSpec { clusters: replicas.map(target).into(), ..PlacementSpec::default() }
+        };
+        let moves = Moves::between(&spec([("left", 2), ("tokyo", 1)]), &spec([("left", 0), ("tokyo", 3)]));
+        reconciler.say_moves(&template, &moves, &Decision::default());
+        let message = "left 2 → 0, tokyo 1 → 3".to_owned();
+        assert_eq!(told(), Some(("shop/web".to_owned(), "ReplicasMoved".to_owned(), message)));
+        let count = |cluster: &str, direction| {
+            let label = MoveLabel { cluster: cluster.into(), direction };
+            metrics.moved.get(&label).map(|count| count.get())
+        };
+        assert_eq!((count("tokyo", "in"), count("left", "out")), (Some(2), None));
+    }
 
     #[test]
     fn a_decision_that_differs_in_its_inputs_only_is_not_written_again() {
