@@ -70,7 +70,7 @@ pub(crate) async fn run(command: Command) -> Result<()> {
             let switches: BTreeMap<String, Option<SwitchState>> = switches.into_iter().collect();
             // A name that is mistyped would switch nothing, and look as if it had. What is switched of one that has left can be taken away.
             for (name, _) in switches.iter().filter(|(_, state)| state.is_some()) {
-                existing(&Api::all(client.clone()), name).await?;
+                is_there(&client, name).await?;
             }
             if !force {
                 refuse_the_last(&policy, &switches)?;
@@ -96,6 +96,17 @@ pub(crate) async fn run(command: Command) -> Result<()> {
             };
             output.print(&Shown(policy))
         }
+    }
+}
+
+/// Whether there is a cluster of that name. Who may write TrafficPolicies of his namespace alone cannot see that, and switches all the same.
+async fn is_there(client: &Client, name: &str) -> Result<()> {
+    match existing(&Api::all(client.clone()), name).await {
+        Err(error) if matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == 403) => {
+            eprintln!("Warning: whether there is a cluster {name:?} could not be checked: {error}");
+            Ok(())
+        }
+        found => found.map(drop),
     }
 }
 
@@ -261,7 +272,24 @@ fn life(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use kube::client::Body;
+
     use super::*;
+
+    #[tokio::test]
+    async fn who_may_not_see_clusters_may_switch_them() {
+        let client = |code: u16| {
+            let answer = move |_: http::Request<Body>| async move {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+                    "reason": "Forbidden", "message": "clusters is forbidden"});
+                let text = Body::from(status.to_string().into_bytes());
+                http::Response::builder().status(code).body(text)
+            };
+            Client::new(tower::service_fn(answer), "default")
+        };
+        assert!(is_there(&client(403), "taiwan").await.is_ok());
+        assert!(is_there(&client(500), "taiwan").await.is_err(), "it may not be there");
+    }
 
     #[test]
     fn switches_and_times_are_read() {
