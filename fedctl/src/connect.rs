@@ -1,14 +1,16 @@
 //! How a command finds the federation's API.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use federation_runtime::pki::Identity;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-/// Longest wait for a connection: a hub of another continent answers sooner.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Longest wait for a connection, and for the first answer: a hub of another continent answers sooner.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the federation is.
 #[derive(Args, Clone, Debug)]
@@ -107,16 +109,30 @@ pub async fn client(path: &Path) -> Result<kube::Client> {
     config.connect_timeout = Some(PATIENCE);
     let url = config.cluster_url.clone();
     let client = kube::Client::try_from(config).with_context(unusable)?;
-    match client.apiserver_version().await {
-        // It answers: what it refuses, it says of what is asked of it.
-        Ok(_) | Err(kube::Error::Api(_)) => Ok(client),
-        Err(error) => Err(error).with_context(|| {
-            format!(
-                "the federation's API at {url}, which {} names, cannot be reached: start the hub (`fedctl up`), or name the federation with --kubeconfig or --data-dir",
-                path.display()
-            )
-        }),
+    answers(client, PATIENCE).await.with_context(|| format!("the federation's API at {url}, which {} names", path.display()))
+}
+
+/// A client of an API that answers within that time. What it refuses, it says of what is asked of it.
+async fn answers(client: kube::Client, patience: Duration) -> Result<kube::Client> {
+    match tokio::time::timeout(patience, client.apiserver_version()).await {
+        Ok(Ok(_) | Err(kube::Error::Api(_))) => Ok(client),
+        Ok(Err(error)) if is_unreachable(&error) => Err(error).context(
+            "cannot be reached: start the hub (`fedctl up`), or name the federation with --kubeconfig or --data-dir",
+        ),
+        Ok(Err(error)) => Err(error).context(
+            "does not answer as the federation's API does: name the federation with --kubeconfig or --data-dir",
+        ),
+        Err(_) => bail!("took the connection, and did not answer within {patience:?}"),
     }
+}
+
+/// Whether nobody took the connection.
+fn is_unreachable(error: &kube::Error) -> bool {
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.any(|cause| {
+        // What TLS refuses is an io::Error too.
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() != ErrorKind::InvalidData)
+    })
 }
 
 #[cfg(test)]
@@ -125,6 +141,7 @@ mod tests {
     use federation_runtime::errors::Chain;
     use federation_runtime::kubeconfig;
     use federation_runtime::pki::{Authority, Subject};
+    use kube::client::Body;
 
     use super::*;
 
@@ -151,5 +168,23 @@ mod tests {
         assert!(refusal(&path).await.contains("admin.conf cannot be used"));
         let absent = data_dir.path().join("absent.conf");
         assert!(refusal(&absent).await.contains("FEDERATION_DATA_DIR"));
+    }
+
+    #[tokio::test]
+    async fn who_answers_otherwise_or_not_at_all_is_not_called_unreachable() {
+        let said = async |answer: Option<&'static str>| {
+            let service = tower::service_fn(move |_: http::Request<Body>| async move {
+                match answer {
+                    Some(text) => Ok::<_, tower::BoxError>(http::Response::new(Body::from(text.as_bytes().to_vec()))),
+                    None => std::future::pending().await,
+                }
+            });
+            let client = kube::Client::new(service, "default");
+            let error = answers(client, Duration::from_millis(50)).await.err().unwrap();
+            Chain(&*error).to_string()
+        };
+        let other = said(Some("<html>a proxy</html>")).await;
+        assert!(other.starts_with("does not answer as the federation's API does"), "{other}");
+        assert_eq!(said(None).await, "took the connection, and did not answer within 50ms");
     }
 }
