@@ -300,7 +300,7 @@ impl Call {
             return Ok(());
         }
         let errors = if self.is_told_in_order() {
-            read(&self.body, |body| kube_schema::strict_errors(body, &report.unknown))
+            read(&self.body, |body| kube_schema::strict_faults(body, &report.unknown))
                 .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?
         } else {
             twice.iter().cloned().chain(report.unknown.iter().map(|field| unknown(field))).collect()

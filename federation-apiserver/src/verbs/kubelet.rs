@@ -33,7 +33,7 @@ fn check_log_options(call: &Call) -> Result<(), ApiError> {
     let given = |name: &'static str| call.query.all(name).next();
     let since_seconds = call.query.number("sinceSeconds")?;
     if let Some(text) = given("sinceTime").filter(|text| !matches!(*text, "" | "null"))
-        && let Some(why) = kube_schema::describe_time_error(text)
+        && let Some(why) = kube_schema::describe_time_fault(text)
     {
         return Err(ApiError::bad_request(why));
     }

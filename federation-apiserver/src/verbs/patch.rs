@@ -302,7 +302,7 @@ fn strange_operations(
         .filter(|(_, name)| !matches!(name.as_str(), "op" | "path" | "from" | "value"))
         .map(|(at, name)| format!("[{at}].{name}"))
         .collect();
-    let errors = kube_schema::strict_errors(&call.body, &unknown)
+    let errors = kube_schema::strict_faults(&call.body, &unknown)
         .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
     Ok(errors.iter().map(|error| format!("json patch {error}")).collect())
 }
