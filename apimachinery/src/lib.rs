@@ -9,6 +9,7 @@
 //! - [`patch`]: JSON patch, merge patch, strategic merge patch.
 //! - [`apply`](mod@apply): server-side apply and `managedFields`.
 //! - [`table`], [`jsonpath`], [`duration`]: what `kubectl get` shows.
+//! - [`json`]: what messages call the types of values.
 //! - [`order`]: which member of an object comes first.
 //! - [`addresses`]: addresses and networks.
 //! - [`quantity`]: amounts of resources.
@@ -20,6 +21,7 @@ pub mod duration;
 pub mod field;
 pub mod fields;
 pub mod go_duration;
+pub mod json;
 pub mod jsonpath;
 pub mod labels;
 pub mod meta;

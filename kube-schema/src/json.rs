@@ -1,12 +1,12 @@
-//! JSON's types by name.
+//! JSON texts by path.
 
 use std::collections::HashMap;
 
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 /// The text of what stands at a path such as `spec.containers[0].ports` in a JSON text; none if it is not found. Of what stands there twice
 /// it is the last.
-pub fn raw_at<'a>(json: &'a [u8], path: &str) -> Option<&'a str> {
+pub(crate) fn raw_at<'a>(json: &'a [u8], path: &str) -> Option<&'a str> {
     let mut at: &RawValue = serde_json::from_slice(json).ok()?;
     for step in path.split('.') {
         let mut parts = step.split('[');
@@ -19,18 +19,6 @@ pub fn raw_at<'a>(json: &'a [u8], path: &str) -> Option<&'a str> {
         }
     }
     Some(at.get())
-}
-
-/// What Go's encoding/json calls a value in its errors, for example `cannot unmarshal number`.
-pub fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 #[cfg(test)]

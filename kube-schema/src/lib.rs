@@ -23,7 +23,7 @@ mod canonical;
 mod cel;
 mod data;
 mod duplicates;
-pub mod json;
+mod json;
 mod merge;
 mod omitted;
 pub mod openapi;

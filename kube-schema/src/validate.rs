@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use apimachinery::field::quoted;
+use apimachinery::{field::quoted, json::type_name};
 use base64::{
     Engine as _,
     engine::{GeneralPurpose, GeneralPurposeConfig},
@@ -13,7 +13,6 @@ use crate::{
     Schemas,
     bounds::{step, tell},
     canonical::QUANTITY,
-    json::type_name,
     schemas::{JSON_SCHEMA, OBJECT_META, reference},
     times::{MICRO_TIME, describe_time_fault, micro_time_fault},
 };

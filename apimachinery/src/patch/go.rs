@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::json::go_type;
+
 /// A value as `%v` prints it.
 pub fn printed(value: &Value) -> String {
     match value {
@@ -34,17 +36,9 @@ pub(super) fn as_text(value: &Value) -> String {
     }
 }
 
-/// The type of a value as `%s` prints it.
+/// The type of a value as `%s` prints it: null has none.
 pub(super) fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "%!s(<nil>)",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
+    if value.is_null() { "%!s(<nil>)" } else { go_type(value) }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use serde_json::{Map, Value};
 
 use super::PatchError;
+use crate::json::type_name;
 
 /// Operations allowed in one patch, as in kube-apiserver.
 pub const MAX_OPERATIONS: usize = 10_000;
@@ -46,18 +47,6 @@ fn unreadable(found: &Value, wanted: &str) -> PatchError {
         "json: cannot unmarshal {} into Go value of type {wanted}",
         type_name(found)
     ))
-}
-
-/// What Go calls the type of a value.
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 /// What is patched, and what that has taken so far.

@@ -1,8 +1,7 @@
 //! core/v1 ConfigMap, Secret and ServiceAccount.
 
-use apimachinery::{FieldError, FieldPath};
+use apimachinery::{FieldError, FieldPath, json::type_name};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use kube_schema::json::type_name;
 use serde_json::{Value, json};
 
 use crate::{

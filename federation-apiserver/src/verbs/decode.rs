@@ -2,9 +2,8 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use apimachinery::{ApiError, FieldError, FieldPath, field::quoted};
+use apimachinery::{ApiError, FieldError, FieldPath, field::quoted, json::type_name};
 use kube_schema::Report;
-use kube_schema::json::type_name;
 use serde_json::Value;
 
 use super::{Call, parse_errors, yaml};

@@ -1,7 +1,7 @@
 //! What is wrong with a text, in the words of Go's parsers: clients and test suites match on them.
 
+use apimachinery::json::type_name;
 pub(super) use apimachinery::patch::printed;
-use kube_schema::json::type_name;
 use serde_json::Value;
 use serde_json::error::Category;
 

@@ -3,11 +3,11 @@
 use apimachinery::{
     ApiError, FieldError, FieldPath,
     apply::{self, ApplyError, Conflict, Conflicts, Manager, ObjectType},
+    json::type_name,
     patch::{self, PatchError},
     status::{Details, Reason},
 };
 use http::{Response, StatusCode};
-use kube_schema::json::type_name;
 use serde_json::{Value, json};
 
 use super::{

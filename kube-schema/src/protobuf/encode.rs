@@ -1,7 +1,7 @@
 //! JSON → protobuf.
 
-use crate::json::type_name;
 use apimachinery::go_duration;
+use apimachinery::json::type_name;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};

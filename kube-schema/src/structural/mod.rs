@@ -160,7 +160,7 @@ impl Structural {
     }
 }
 
-/// The JSON type of a value, as messages name it.
+/// The JSON type of a value, as OpenAPI and messages about schemas name it; Go's names are others.
 pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -1,6 +1,7 @@
 //! ConversionReview: its request, and the checks of its response. Pure.
 
 use apimachinery::{
+    json::go_type,
     meta::{Scope, validate_object_meta},
     names::NameRule,
 };
@@ -140,19 +141,6 @@ fn check(field: &str, given: &Map<String, Value>) -> Result<(), String> {
         [] => Ok(()),
         [one] => Err(one.clone()),
         many => Err(format!("[{}]", many.join(", "))),
-    }
-}
-
-/// Go's `%T` of a decoded JSON value.
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 
