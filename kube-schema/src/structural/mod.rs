@@ -17,6 +17,7 @@
 //! ```
 
 mod check;
+mod compile;
 mod composite;
 mod embedded;
 mod estimate;

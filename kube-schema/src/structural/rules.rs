@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use apimachinery::{FieldError, FieldPath, FieldReason, go_duration};
-use kube_cel::{Budget, EvalError, Program, Type as CelType, Value as CelValue, escape};
+use kube_cel::{Budget, EvalError, Program, Value as CelValue, escape};
 use serde_json::Value;
 
 use super::{
-    ListKind, Structural, Type,
+    Structural, Type,
     check::{below, fault},
+    compile::compile,
     items,
 };
 
@@ -20,16 +21,16 @@ const RULE_STEPS_MAX: u64 = 1_000_000;
 /// One compiled rule.
 #[derive(Debug)]
 pub struct Rule {
-    program: Program,
-    message: Option<String>,
-    message_program: Option<Program>,
-    reason: FieldReason,
-    field_path: Option<String>,
+    pub(super) program: Program,
+    pub(super) message: Option<String>,
+    pub(super) message_program: Option<Program>,
+    pub(super) reason: FieldReason,
+    pub(super) field_path: Option<String>,
     /// It compares with the state before.
-    transition: bool,
+    pub(super) transition: bool,
     /// `optionalOldSelf`: it is asked on create, too.
-    optional_old: bool,
-    source: String,
+    pub(super) optional_old: bool,
+    pub(super) source: String,
 }
 
 impl Rule {
@@ -76,223 +77,6 @@ impl Structural {
             walk.value(self, object, old, "", true);
         }
         walk.faults
-    }
-}
-
-/// Compiles the rules of a node and below; `uncorrelated` is where a part begins whose values are not told apart from one state to the next.
-fn compile(
-    schema: &mut Structural,
-    path: &str,
-    root: bool,
-    uncorrelated: Option<&str>,
-    faults: &mut Vec<RuleFault>,
-) {
-    let mut compiled = Vec::new();
-    if !schema.rules.is_empty() {
-        let own = cel_type(schema, root);
-        for (at, rule) in schema.rules.iter().enumerate() {
-            let path = format!("{path}.x-kubernetes-validations[{at}]");
-            compiled.extend(compile_one(schema, rule, &own, uncorrelated, &path, faults).map(Arc::new));
-        }
-    }
-    schema.compiled = compiled;
-    let of_fields = if schema.atomic_map { Some(path) } else { uncorrelated };
-    for (name, property) in &mut schema.properties {
-        compile(property, &format!("{path}.properties[{name}]"), false, of_fields, faults);
-    }
-    if let Some(more) = &mut schema.additional {
-        compile(more, &format!("{path}.additionalProperties"), false, uncorrelated, faults);
-    }
-    let of_items = if matches!(schema.list, ListKind::Map(_)) { uncorrelated } else { Some(path) };
-    if let Some(items) = &mut schema.items {
-        compile(items, &format!("{path}.items"), false, of_items, faults);
-    }
-}
-
-fn compile_one(
-    schema: &Structural,
-    rule: &Value,
-    own: &CelType,
-    uncorrelated: Option<&str>,
-    path: &str,
-    faults: &mut Vec<RuleFault>,
-) -> Option<Rule> {
-    let before = faults.len();
-    let text = |key: &str| rule[key].as_str().unwrap_or_default();
-    let mut tell = |key: &str, reason: FieldReason, value: Value, detail: String| {
-        let path = format!("{path}.{key}");
-        faults.push(RuleFault { path, reason, value, detail, within: None, stops: true });
-    };
-    let source = text("rule");
-    if source.trim().is_empty() {
-        tell("rule", FieldReason::Required, Value::Null, "rule is not specified".to_owned());
-        return None;
-    }
-    for key in ["message", "messageExpression"] {
-        if !text(key).is_empty() && text(key).trim().is_empty() {
-            let detail = format!("{key} must be non-empty if specified");
-            tell(key, FieldReason::Invalid, text(key).into(), detail);
-        }
-    }
-    if text("message").trim().contains('\n') {
-        let detail = "message must not contain line breaks".to_owned();
-        tell("message", FieldReason::Invalid, text("message").into(), detail);
-    }
-    if source.trim().contains('\n') && text("message").trim().is_empty() {
-        let detail = "message must be specified if rule contains line breaks".to_owned();
-        tell("message", FieldReason::Required, Value::Null, detail);
-    }
-    let optional_old = rule["optionalOldSelf"] == true;
-    let old = if optional_old { CelType::Optional(Box::new(own.clone())) } else { own.clone() };
-    let variables = [("self", own.clone()), ("oldSelf", old)];
-    let program = match Program::compile_as(source, &variables, &CelType::Bool) {
-        Ok(program) => Some(program),
-        Err(error) => {
-            let detail = match error.to_string() {
-                text if text.starts_with("must evaluate") => {
-                    "cel expression must evaluate to a bool".to_owned()
-                }
-                text => format!("compilation failed: {text}"),
-            };
-            tell("rule", FieldReason::Invalid, rule.clone(), detail);
-            None
-        }
-    };
-    let message_program = match text("messageExpression") {
-        "" => None,
-        source => Program::compile_as(source, &variables, &CelType::String)
-            .map_err(|error| {
-                let detail = match error.to_string() {
-                    text if text.starts_with("must evaluate") => text,
-                    text => format!("messageExpression compilation failed: {text}"),
-                };
-                tell("messageExpression", FieldReason::Invalid, rule.clone(), detail);
-            })
-            .ok(),
-    };
-    let reason = match text("reason") {
-        "" | "FieldValueInvalid" => FieldReason::Invalid,
-        "FieldValueRequired" => FieldReason::Required,
-        "FieldValueForbidden" => FieldReason::Forbidden,
-        "FieldValueDuplicate" => FieldReason::Duplicate,
-        other => {
-            let known = r#"supported values: "FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired""#;
-            tell("reason", FieldReason::NotSupported, other.into(), known.to_owned());
-            FieldReason::Invalid
-        }
-    };
-    let field_path = (!text("fieldPath").is_empty()).then(|| text("fieldPath").to_owned());
-    if let Some(path) = &field_path
-        && !refers(schema, path)
-    {
-        let detail = "fieldPath must be a valid path: does not refer to a valid field".to_owned();
-        tell("fieldPath", FieldReason::Invalid, path.as_str().into(), detail);
-    }
-    let program = program?;
-    for (key, source, program) in [
-        ("rule", source, Some(&program)),
-        ("messageExpression", text("messageExpression"), message_program.as_ref()),
-    ] {
-        let Some(error) = program.and_then(|program| program.undeclared(source)) else { continue };
-        let head = if key == "rule" { "compilation failed" } else { "messageExpression compilation failed" };
-        let (path, detail) = (format!("{path}.{key}"), format!("{head}: {error}"));
-        let value = rule.clone();
-        faults.push(RuleFault {
-            path,
-            reason: FieldReason::Invalid,
-            value,
-            detail,
-            within: None,
-            stops: false,
-        });
-    }
-    let transition = program.mentions("oldSelf");
-    let mut object = |key: &str, within: Option<&str>, detail: &str| {
-        let (path, value) = (format!("{path}.{key}"), rule[key].clone());
-        let (detail, within) = (detail.to_owned(), within.map(str::to_owned));
-        faults.push(RuleFault { path, reason: FieldReason::Invalid, value, detail, within, stops: false });
-    };
-    if transition && uncorrelated.is_some() {
-        object(
-            "rule",
-            uncorrelated,
-            "oldSelf cannot be used on the uncorrelatable portion of the schema within ",
-        );
-    }
-    if !transition && !rule["optionalOldSelf"].is_null() {
-        object("optionalOldSelf", None, "may not be set if oldSelf is not used in rule");
-    }
-    let message = (!text("message").is_empty()).then(|| text("message").to_owned());
-    let source = source.trim().to_owned();
-    (!faults[before..].iter().any(|fault| fault.stops)).then_some(Rule {
-        program,
-        message,
-        message_program,
-        reason,
-        field_path,
-        transition,
-        optional_old,
-        source,
-    })
-}
-
-/// Whether a path such as `.spec.ports['a']` leads to a field of the schema.
-fn refers(schema: &Structural, path: &str) -> bool {
-    let mut rest = path;
-    let mut at = schema;
-    while !rest.is_empty() {
-        let (name, next) = if let Some(inner) = rest.strip_prefix("['") {
-            let Some((name, next)) = inner.split_once("']") else { return false };
-            (name, next)
-        } else {
-            let Some(inner) = rest.strip_prefix('.') else { return false };
-            let end = inner.find(['.', '[']).unwrap_or(inner.len());
-            inner.split_at(end)
-        };
-        match at.field(name) {
-            Some(field) => at = field,
-            None => return false,
-        }
-        rest = next;
-    }
-    true
-}
-
-fn cel_type(schema: &Structural, root: bool) -> CelType {
-    if schema.int_or_string || schema.nullable {
-        return CelType::Dyn;
-    }
-    match schema.kind {
-        None => CelType::Dyn,
-        Some(Type::Boolean) => CelType::Bool,
-        Some(Type::Integer) => CelType::Int,
-        Some(Type::Number) => CelType::Double,
-        Some(Type::String) => match schema.checks.format.as_deref() {
-            Some("byte") => CelType::Bytes,
-            Some("date" | "date-time") => CelType::Timestamp,
-            Some("duration") => CelType::Duration,
-            _ => CelType::String,
-        },
-        Some(Type::Array) => CelType::List(Box::new(
-            schema.items.as_deref().map_or(CelType::Dyn, |items| cel_type(items, false)),
-        )),
-        Some(Type::Object) => match &schema.additional {
-            Some(more) => CelType::Map(Box::new(CelType::String), Box::new(cel_type(more, false))),
-            None if schema.preserve_unknown && schema.properties.is_empty() && !root => CelType::Dyn,
-            None => {
-                let own =
-                    schema.properties.iter().map(|(name, field)| (escape(name), cel_type(field, false)));
-                let mut fields: Vec<_> = own.collect();
-                if root || schema.embedded {
-                    let text = |name: &str| (name.to_owned(), CelType::String);
-                    fields.retain(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
-                    fields.extend([text("apiVersion"), text("kind")]);
-                    let metadata = CelType::object([text("name"), text("generateName")]);
-                    fields.push(("metadata".to_owned(), metadata));
-                }
-                CelType::object(fields)
-            }
-        },
     }
 }
 
