@@ -196,135 +196,139 @@ fn capital(word: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
+/// What a verb of a resource is as an operation.
+struct Form {
+    /// As discovery names it.
+    verb: &'static str,
+    method: Method,
+    action: &'static str,
+    /// How its id begins.
+    id: &'static str,
+    /// How its description begins.
+    text: &'static str,
+    query: &'static [Query],
+    body: Body,
+    response: Response,
+}
+
+impl Form {
+    const GET: Self = Self {
+        verb: "get",
+        method: Method::Get,
+        action: "get",
+        id: "read",
+        text: "read the specified",
+        query: &[],
+        body: Body::None,
+        response: Response::Object,
+    };
+}
+
+/// Those on the path of the collection, in the order in which they are told.
+const OF_COLLECTION: [Form; 3] = [
+    Form {
+        verb: "list",
+        action: "list",
+        id: "list",
+        text: "list or watch objects of kind",
+        query: LIST,
+        response: Response::List,
+        ..Form::GET
+    },
+    Form {
+        verb: "create",
+        method: Method::Post,
+        action: "post",
+        id: "create",
+        text: "create a",
+        query: WRITE,
+        body: Body::Object,
+        ..Form::GET
+    },
+    Form {
+        verb: "deletecollection",
+        method: Method::Delete,
+        action: "deletecollection",
+        id: "delete",
+        text: "delete collection of",
+        query: DELETE,
+        body: Body::DeleteOptions,
+        response: Response::Status,
+    },
+];
+
+/// Those on the path of one object.
+const OF_ITEM: [Form; 4] = [
+    Form::GET,
+    Form {
+        verb: "update",
+        method: Method::Put,
+        action: "put",
+        id: "replace",
+        text: "replace the specified",
+        query: WRITE,
+        body: Body::Object,
+        ..Form::GET
+    },
+    Form {
+        verb: "patch",
+        method: Method::Patch,
+        action: "patch",
+        id: "patch",
+        text: "partially update the specified",
+        query: PATCH,
+        body: Body::Patch,
+        ..Form::GET
+    },
+    Form {
+        verb: "delete",
+        method: Method::Delete,
+        action: "delete",
+        id: "delete",
+        text: "delete a",
+        query: DELETE,
+        body: Body::DeleteOptions,
+        response: Response::Status,
+    },
+];
+
 /// All operations of a resource and its subresources.
 pub(super) fn operations(resource: &Resource, built_in: bool) -> Vec<Operation> {
     let base = prefix(&resource.group, &resource.version);
+    let everywhere = format!("{base}/{}", resource.plural);
     let (collection, scope) = if resource.namespaced {
         (format!("{base}/namespaces/{{namespace}}/{}", resource.plural), "Namespaced")
     } else {
-        (format!("{base}/{}", resource.plural), "")
+        (everywhere.clone(), "")
     };
     let item = format!("{collection}/{{name}}");
-    let gvk = (resource.group.clone(), resource.version.clone(), resource.kind.clone());
     let group_version = id_part(&resource.group, &resource.version);
-    let tag = tag(&resource.group, &resource.version);
     let kind = &resource.kind;
+    let operation = |form: &Form, path: &str, id: String| Operation {
+        path: path.to_owned(),
+        method: form.method,
+        action: form.action,
+        id,
+        tag: tag(&resource.group, &resource.version),
+        description: format!("{} {kind}", form.text),
+        query: form.query,
+        body: form.body,
+        gvk: (resource.group.clone(), resource.version.clone(), kind.clone()),
+        response: form.response,
+        built_in,
+    };
+    let has = |form: &&Form| resource.verbs.iter().any(|known| known == form.verb);
     let mut all = Vec::new();
-    let mut add =
-        |path: &str, method, action, verb: &str, text: &str, query, body, response, suffix: &str| {
-            all.push(Operation {
-                path: path.to_owned(),
-                method,
-                action,
-                id: match action {
-                    "deletecollection" => format!("{verb}{group_version}Collection{scope}{kind}"),
-                    _ if suffix.is_empty() => format!("{verb}{group_version}{scope}{kind}"),
-                    _ => format!("{verb}{group_version}{kind}{suffix}"),
-                },
-                tag: tag.clone(),
-                description: format!("{text} {kind}"),
-                query,
-                body,
-                gvk: gvk.clone(),
-                response,
-                built_in,
-            });
-        };
-    let has = |verb: &str| resource.verbs.iter().any(|known| known == verb);
-    if has("list") {
-        add(
-            &collection,
-            Method::Get,
-            "list",
-            "list",
-            "list or watch objects of kind",
-            LIST,
-            Body::None,
-            Response::List,
-            "",
-        );
-        if resource.namespaced {
-            let everywhere = format!("{base}/{}", resource.plural);
-            add(
-                &everywhere,
-                Method::Get,
-                "list",
-                "list",
-                "list or watch objects of kind",
-                LIST,
-                Body::None,
-                Response::List,
-                "ForAllNamespaces",
-            );
+    for form in OF_COLLECTION.iter().filter(has) {
+        let what = if form.action == "deletecollection" { "Collection" } else { "" };
+        all.push(operation(form, &collection, format!("{}{group_version}{what}{scope}{kind}", form.id)));
+        if form.action == "list" && resource.namespaced {
+            let id = format!("{}{group_version}{kind}ForAllNamespaces", form.id);
+            all.push(operation(form, &everywhere, id));
         }
     }
-    if has("create") {
-        add(
-            &collection,
-            Method::Post,
-            "post",
-            "create",
-            "create a",
-            WRITE,
-            Body::Object,
-            Response::Object,
-            "",
-        );
-    }
-    if has("deletecollection") {
-        add(
-            &collection,
-            Method::Delete,
-            "deletecollection",
-            "delete",
-            "delete collection of",
-            DELETE,
-            Body::DeleteOptions,
-            Response::Status,
-            "",
-        );
-    }
-    if has("get") {
-        add(&item, Method::Get, "get", "read", "read the specified", &[], Body::None, Response::Object, "");
-    }
-    if has("update") {
-        add(
-            &item,
-            Method::Put,
-            "put",
-            "replace",
-            "replace the specified",
-            WRITE,
-            Body::Object,
-            Response::Object,
-            "",
-        );
-    }
-    if has("patch") {
-        add(
-            &item,
-            Method::Patch,
-            "patch",
-            "patch",
-            "partially update the specified",
-            PATCH,
-            Body::Patch,
-            Response::Object,
-            "",
-        );
-    }
-    if has("delete") {
-        add(
-            &item,
-            Method::Delete,
-            "delete",
-            "delete",
-            "delete a",
-            DELETE,
-            Body::DeleteOptions,
-            Response::Status,
-            "",
-        );
+    for form in OF_ITEM.iter().filter(has) {
+        all.push(operation(form, &item, format!("{}{group_version}{scope}{kind}", form.id)));
     }
     for subresource in &resource.subresources {
         all.extend(subresource_operations(resource, subresource, &item, &group_version, scope, built_in));
