@@ -3,7 +3,11 @@
 use apimachinery::{FieldError, FieldPath, FieldReason};
 use serde_json::{Number, Value};
 
-use super::{Checks, Structural, Type, composite, format, items, type_name};
+use super::{
+    Checks, Structural, Type, composite, format,
+    items::{self, Former},
+    type_name,
+};
 use crate::bounds::{MOST_TOLD, step};
 
 impl Structural {
@@ -57,9 +61,9 @@ pub(super) fn check(
         Value::Array(items) => {
             counted(&schema.checks, items, path, faults);
             if let Some(element) = &schema.items {
+                let former = Former::places(&schema.list, old);
                 for (at, item) in items.iter().enumerate() {
-                    let old = old.and_then(|old| items::at_place(&schema.list, old, at, item));
-                    check(element, item, old, &format!("{path}[{at}]"), faults);
+                    check(element, item, former.of(at, item), &format!("{path}[{at}]"), faults);
                 }
             }
         }
@@ -375,5 +379,28 @@ mod tests {
             faults(schema, json!({"set": ["a", "b", "a"], "map": [{"k": "x"}, {"k": "x"}]}), None),
             [r#"spec.map[1]: Duplicate value: {"k":"x"}"#, r#"spec.set[2]: Duplicate value: "a""#,]
         );
+    }
+
+    #[test]
+    fn entries_of_long_lists_are_found_by_their_keys() {
+        let schema = json!({"type": "object", "properties": {
+            "m": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a", "b"],
+                "items": {"type": "object", "x-kubernetes-validations": [{"rule": "self.v == oldSelf.v", "message": "it stays"}],
+                    "properties": {"a": {"type": "string"}, "b": {"type": "integer"}, "v": {"type": "integer", "maximum": 5}}}},
+        }});
+        let entry = |at: usize| json!({"a": format!("a{at}"), "b": at % 7, "v": 9});
+        let old: Vec<Value> = (0..50_000).map(entry).collect();
+        let mut new: Vec<Value> = old.iter().rev().cloned().collect();
+        new.push(json!({"a": "new", "v": 1}));
+        let (old, new) = (json!({"m": old}), json!({"m": new}));
+        assert_eq!(faults(schema.clone(), new.clone(), Some(old.clone())), [""; 0]);
+        let schema = json!({"type": "object", "properties": {"spec": schema}});
+        let mut schema = Structural::parse(&schema).unwrap();
+        assert_eq!(schema.compile_rules(), []);
+        let (old, mut new) = (json!({"spec": old}), json!({"spec": new}));
+        assert_eq!(schema.check_rules(&new, Some(&old)), []);
+        new["spec"]["m"][0]["v"] = 4.into();
+        let told: Vec<_> = schema.check_rules(&new, Some(&old)).iter().map(ToString::to_string).collect();
+        assert_eq!(told, [r#"spec.m[0]: Invalid value: "object": it stays"#]);
     }
 }

@@ -1,6 +1,6 @@
 //! Lists that are sets and maps, and objects inside of objects.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use apimachinery::{FieldError, FieldPath, FieldReason, meta, names};
 use serde_json::{Map, Value};
@@ -17,15 +17,49 @@ pub(super) fn first_duplicate(items: &[Value]) -> Option<usize> {
     items.iter().position(|item| !seen.insert(item.to_string()))
 }
 
-/// The item of an old list that is the same entry: only list maps have any.
-pub(super) fn counterpart<'a>(list: &ListKind, old: &'a Value, item: &Value) -> Option<&'a Value> {
-    let ListKind::Map(keys) = list else { return None };
-    old.as_array()?.iter().find(|old| keys.iter().all(|key| old.get(key) == item.get(key)))
+/// The items of an old list, as those of a new one look for theirs. It is made once for a list, however long that is.
+pub(super) enum Former<'a> {
+    /// No item is told from one state to the next.
+    None,
+    /// By their places.
+    Places(&'a [Value]),
+    /// By the values of the keys; of items that are the same entry, the first.
+    Entries(&'a [String], HashMap<Vec<Option<&'a Value>>, &'a Value>),
 }
 
-/// The same for faults that may stay (`ratchetingValueValidator`): of a list that says nothing of its kind, the item at the same place.
-pub(super) fn at_place<'a>(list: &ListKind, old: &'a Value, at: usize, item: &Value) -> Option<&'a Value> {
-    if *list == ListKind::Unsaid { old.as_array()?.get(at) } else { counterpart(list, old, item) }
+impl<'a> Former<'a> {
+    /// Items that are the same entry: only list maps have any.
+    pub(super) fn entries(list: &'a ListKind, old: Option<&'a Value>) -> Self {
+        let (ListKind::Map(keys), Some(items)) = (list, old.and_then(Value::as_array)) else {
+            return Self::None;
+        };
+        let mut entries = HashMap::with_capacity(items.len());
+        for item in items {
+            entries.entry(identity(keys, item)).or_insert(item);
+        }
+        Self::Entries(keys, entries)
+    }
+
+    /// The same for faults that may stay (`ratchetingValueValidator`): of a list that says nothing of its kind, the items at the same places.
+    pub(super) fn places(list: &'a ListKind, old: Option<&'a Value>) -> Self {
+        match (list, old.and_then(Value::as_array)) {
+            (ListKind::Unsaid, Some(items)) => Self::Places(items),
+            _ => Self::entries(list, old),
+        }
+    }
+
+    /// What an item at a place was before.
+    pub(super) fn of(&self, at: usize, item: &Value) -> Option<&'a Value> {
+        match self {
+            Self::None => None,
+            Self::Places(items) => items.get(at),
+            Self::Entries(keys, entries) => entries.get(&identity(keys, item)).copied(),
+        }
+    }
+}
+
+fn identity<'v>(keys: &[String], item: &'v Value) -> Vec<Option<&'v Value>> {
+    keys.iter().map(|key| item.get(key)).collect()
 }
 
 /// Finds duplicates, and embedded objects that are none. The root's own metadata is checked elsewhere.
@@ -55,9 +89,9 @@ pub(super) fn check(
         Value::Array(items) => {
             unique(&schema.list, items, path, faults);
             if let Some(element) = &schema.items {
+                let former = Former::places(&schema.list, old);
                 for (at, item) in items.iter().enumerate() {
-                    let old = old.and_then(|old| at_place(&schema.list, old, at, item));
-                    check(element, item, old, &format!("{path}[{at}]"), false, faults);
+                    check(element, item, former.of(at, item), &format!("{path}[{at}]"), false, faults);
                 }
             }
         }
