@@ -39,6 +39,8 @@ pub(super) fn compile(
     if let Some(items) = &mut schema.items {
         compile(items, &format!("{path}.items"), false, of_items, faults);
     }
+    let below = schema.children().any(|child| child.ruled);
+    schema.ruled = below || !schema.compiled.is_empty();
 }
 
 /// A rule as it is written, and what is told of it.

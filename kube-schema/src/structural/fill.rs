@@ -36,41 +36,71 @@ impl Structural {
         }
     }
 
-    /// Fills in the defaults of absent fields, and of null where null is no value.
+    /// Fills in the defaults of absent fields, and of null where null is no value. What would be filled in beyond all that an object
+    /// can hold is left out: the object is refused for its size.
     pub fn fill_defaults(&self, value: &mut Value) {
-        match value {
-            Value::Object(map) => {
-                for (name, property) in &self.properties {
-                    if let Some(default) = &property.default
-                        && map.get(name).is_none_or(|found| found.is_null() && !property.nullable)
-                    {
-                        map.insert(name.clone(), default.clone());
-                    }
-                }
-                for (name, value) in map.iter_mut() {
-                    if let Some(property) = self.properties.get(name) {
-                        property.fill_defaults(value);
-                    } else if let Some(additional) = &self.additional {
-                        fill_null(additional, value);
-                        additional.fill_defaults(value);
-                    }
-                }
-            }
-            Value::Array(items) => {
-                let Some(schema) = &self.items else { return };
-                for item in items {
-                    fill_null(schema, item);
-                    schema.fill_defaults(item);
-                }
-            }
-            _ => {}
-        }
+        let mut left = FILLED_MAX;
+        fill(self, value, &mut left);
     }
 }
 
-fn fill_null(schema: &Structural, value: &mut Value) {
-    if let (Some(default), true) = (&schema.default, value.is_null() && !schema.nullable) {
-        *value = default.clone();
+/// Bytes of defaults that are filled in. Objects have at most 1.5 MiB.
+const FILLED_MAX: usize = 8 << 20;
+
+fn fill(schema: &Structural, value: &mut Value, left: &mut usize) {
+    match value {
+        Value::Object(map) => {
+            for (name, property) in &schema.properties {
+                if let Some(default) = &property.default
+                    && map.get(name).is_none_or(|found| found.is_null() && !property.nullable)
+                    && let Some(default) = taken(default, name.len(), left)
+                {
+                    map.insert(name.clone(), default);
+                }
+            }
+            for (name, value) in map.iter_mut() {
+                if let Some(property) = schema.properties.get(name) {
+                    fill(property, value, left);
+                } else if let Some(additional) = &schema.additional {
+                    fill_null(additional, value, left);
+                    fill(additional, value, left);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let Some(schema) = &schema.items else { return };
+            for item in items {
+                fill_null(schema, item, left);
+                fill(schema, item, left);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn fill_null(schema: &Structural, value: &mut Value, left: &mut usize) {
+    if let (Some(default), true) = (&schema.default, value.is_null() && !schema.nullable)
+        && let Some(default) = taken(default, 0, left)
+    {
+        *value = default;
+    }
+}
+
+/// A default, if there is room for it.
+fn taken(default: &Value, name: usize, left: &mut usize) -> Option<Value> {
+    *left = left.checked_sub(name + length(default)).unwrap_or_default();
+    (*left > 0).then(|| default.clone())
+}
+
+/// About as many bytes as a value takes in JSON.
+fn length(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => {
+            map.iter().map(|(name, value)| name.len() + 4 + length(value)).sum::<usize>() + 2
+        }
+        Value::Array(items) => items.iter().map(|item| length(item) + 1).sum::<usize>() + 2,
+        Value::String(text) => text.len() + 2,
+        _ => 4,
     }
 }
 
@@ -225,5 +255,17 @@ mod tests {
         let mut object = json!({"b": null, "c": null, "f": [{}]});
         schema.fill_defaults(&mut object);
         assert_eq!(object, json!({"a": "x", "b": "x", "c": null, "d": {"e": 7}, "f": [{"g": false}]}));
+    }
+
+    #[test]
+    fn no_more_defaults_are_filled_in_than_an_object_can_hold() {
+        let schema = schema(
+            json!({"type": "object", "properties": {"l": {"type": "array", "items": {"type": "object",
+            "properties": {"a": {"type": "string", "default": "x".repeat(1 << 20)}}}}}}),
+        );
+        let mut object = json!({"l": vec![json!({}); 100_000]});
+        schema.fill_defaults(&mut object);
+        let filled = object["l"].as_array().unwrap().iter().filter(|item| item["a"].is_string()).count();
+        assert_eq!(filled, 7);
     }
 }

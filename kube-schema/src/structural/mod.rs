@@ -121,6 +121,8 @@ pub struct Structural {
     pub rules: Vec<Value>,
     /// The same, once [`Structural::compile_rules`] has compiled them.
     pub compiled: Vec<Arc<Rule>>,
+    /// Whether there are such rules at this node or below.
+    pub ruled: bool,
 }
 
 /// Conditions on a value.

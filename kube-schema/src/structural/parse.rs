@@ -86,6 +86,7 @@ fn node(schema: &Value, path: &str, depth: usize) -> Result<Structural, ParseErr
         checks: checks(map, path, depth)?,
         rules: map.get("x-kubernetes-validations").and_then(Value::as_array).cloned().unwrap_or_default(),
         compiled: Vec::new(),
+        ruled: false,
     };
     let embeds = parsed.children().any(|child| child.embedded || child.embeds);
     parsed.embeds = embeds;

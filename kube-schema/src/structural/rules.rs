@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use apimachinery::{FieldError, FieldPath, FieldReason, go_duration};
-use kube_cel::{Budget, EvalError, Program, Value as CelValue, escape};
+use kube_cel::{Budget, EvalError, Key, Program, Value as CelValue, escape};
 use serde_json::Value;
 
 use super::{
@@ -12,9 +12,12 @@ use super::{
     compile::compile,
     items::Former,
 };
+use crate::bounds::MOST_TOLD;
 
 /// Steps that all rules together may take for one object: about a second of work, a fifth of which no honest rule needs.
 const STEPS_MAX: u64 = 5_000_000;
+/// Bytes of a message that an expression makes (`MaxEvaluatedMessageExpressionSizeBytes`).
+const MESSAGE_MAX: usize = 5 << 10;
 /// Steps of one rule for one value.
 const RULE_STEPS_MAX: u64 = 1_000_000;
 
@@ -67,14 +70,14 @@ impl Structural {
 
     /// Whether there are compiled rules at this node or below.
     pub fn has_rules(&self) -> bool {
-        !self.compiled.is_empty() || self.children().any(Self::has_rules)
+        self.ruled
     }
 
-    /// The faults that the rules find in an object, or in its change from `old`. The object must have passed [`Structural::check`].
+    /// The faults that the rules find in an object, or in its change from `old`: all, or the first hundred. The object must have passed [`Structural::check`].
     pub fn check_rules(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let mut walk = Walk { left: STEPS_MAX, faults: Vec::new() };
         if self.has_rules() {
-            walk.value(self, object, old, "", true);
+            walk.value(self, object, old, None, "", true);
         }
         walk.faults
     }
@@ -125,46 +128,82 @@ fn with_format(schema: &Structural, text: &str) -> CelValue {
     typed.unwrap_or_else(|| text.into())
 }
 
+/// A field of an object as rules see it.
+fn inner(object: &CelValue, name: &str, keys_are_data: bool) -> Option<CelValue> {
+    let CelValue::Map(map) = object else { return None };
+    let key = if keys_are_data { name.to_owned() } else { escape(name) };
+    map.get(&Key::String(key.into())).cloned()
+}
+
 struct Walk {
     left: u64,
     faults: Vec<FieldError>,
 }
 
 impl Walk {
-    fn value(&mut self, schema: &Structural, value: &Value, old: Option<&Value>, path: &str, root: bool) {
-        if !schema.compiled.is_empty() && !value.is_null() {
-            let own = cel_value(Some(schema), value);
-            let before = old.map(|old| cel_value(Some(schema), old));
-            for rule in &schema.compiled {
-                // What did not change is no worse than before.
-                if old == Some(value) && !rule.transition {
-                    continue;
-                }
-                self.rule(rule, schema, own.clone(), before.clone(), path);
-                if self.left == 0 {
-                    return;
-                }
-            }
+    /// Asks the rules of a value and below. `seen` is the value as rules see it, if what it is in was made into that already.
+    fn value(
+        &mut self,
+        schema: &Structural,
+        value: &Value,
+        old: Option<&Value>,
+        seen: Option<CelValue>,
+        path: &str,
+        root: bool,
+    ) {
+        if !schema.ruled || self.is_over() {
+            return;
+        }
+        let asked = !schema.compiled.is_empty() && !value.is_null();
+        let seen = if asked { seen.or_else(|| Some(cel_value(Some(schema), value))) } else { seen };
+        if asked && let Some(own) = &seen {
+            self.rules(schema, value, old, own, path);
         }
         match value {
             Value::Object(map) => {
+                let keys_are_data = schema.additional.is_some();
                 for (name, value) in map {
                     let implied = root && matches!(name.as_str(), "metadata" | "kind" | "apiVersion");
-                    if let Some(field) = schema.field(name).filter(|field| !implied && field.has_rules()) {
+                    if let Some(field) = schema.field(name).filter(|field| !implied && field.ruled) {
                         let old = old.and_then(|old| old.get(name));
-                        self.value(field, value, old, &below(path, name), false);
+                        let seen = seen.as_ref().and_then(|seen| inner(seen, name, keys_are_data));
+                        self.value(field, value, old, seen, &below(path, name), false);
                     }
                 }
             }
             Value::Array(list) => {
-                if let Some(element) = schema.items.as_deref().filter(|element| element.has_rules()) {
+                if let Some(element) = schema.items.as_deref().filter(|element| element.ruled) {
                     let former = Former::entries(&schema.list, old);
                     for (at, item) in list.iter().enumerate() {
-                        self.value(element, item, former.of(at, item), &format!("{path}[{at}]"), false);
+                        let seen = match &seen {
+                            Some(CelValue::List(items)) => items.get(at).cloned(),
+                            _ => None,
+                        };
+                        let path = format!("{path}[{at}]");
+                        self.value(element, item, former.of(at, item), seen, &path, false);
                     }
                 }
             }
             _ => {}
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0 || self.faults.len() >= MOST_TOLD
+    }
+
+    /// Asks the rules of one value.
+    fn rules(&mut self, schema: &Structural, value: &Value, old: Option<&Value>, own: &CelValue, path: &str) {
+        // What did not change is no worse than before.
+        let same = old == Some(value);
+        let asks = |rule: &Rule| rule.transition || !same;
+        let compares = schema.compiled.iter().any(|rule| rule.transition);
+        let before = old.filter(|_| compares).map(|old| cel_value(Some(schema), old));
+        for rule in schema.compiled.iter().filter(|rule| asks(rule)) {
+            if self.is_over() {
+                return;
+            }
+            self.rule(rule, schema, own.clone(), before.clone(), path);
         }
     }
 
@@ -191,8 +230,10 @@ impl Walk {
             Ok(CelValue::Bool(false)) => {
                 let made = rule.message_program.as_ref().and_then(|program| {
                     match program.evaluate(&variables, &mut budget) {
-                        Ok(CelValue::String(text)) if !text.trim().is_empty() && !text.contains('\n') => {
-                            Some(text.trim().to_owned())
+                        Ok(CelValue::String(text)) => {
+                            let text = text.trim();
+                            let good = !text.is_empty() && !text.contains('\n') && text.len() <= MESSAGE_MAX;
+                            good.then(|| text.to_owned())
                         }
                         _ => None,
                     }
@@ -349,5 +390,39 @@ mod tests {
         let many: Vec<_> = (0..1000).collect();
         let found = faults(list, json!(many), None);
         assert!(found[0].contains("running out of cost budget"), "{found:?}");
+    }
+
+    #[test]
+    fn many_failed_rules_take_little_to_tell() {
+        let list = json!({"type": "array", "items": {"type": "integer",
+            "x-kubernetes-validations": [{"rule": "self < 0", "message": "m".repeat(100_000)}]}});
+        assert_eq!(faults(list, json!(vec![0; 300_000]), None).len(), MOST_TOLD);
+    }
+
+    #[test]
+    fn a_message_that_is_made_too_long_is_left_out() {
+        let rule = |count: usize| {
+            json!({"type": "string", "x-kubernetes-validations": [{"rule": "self == ''", "message": "plain",
+            "messageExpression": format!("self.substring(0, {count})")}]})
+        };
+        let text = "x".repeat(6000);
+        let told = |count| faults(rule(count), json!(text), None).remove(0);
+        assert!(told(MESSAGE_MAX).ends_with(&text[..MESSAGE_MAX]));
+        assert!(told(MESSAGE_MAX + 1).ends_with("plain"));
+    }
+
+    #[test]
+    fn rules_at_each_level_see_a_value_that_is_made_once() {
+        let rules = |name: &str| json!([{"rule": format!("has(self.{name})")}]);
+        let mut schema = json!({"type": "object", "x-kubernetes-validations": [{"rule": "has(self.l)"}],
+            "properties": {"l": {"type": "array", "items": {"type": "integer"}}}});
+        let mut value = json!({"l": vec![1; 200_000]});
+        for _ in 0..40 {
+            schema = json!({"type": "object", "x-kubernetes-validations": rules("a__dash__b"), "properties": {"a-b": schema}});
+            value = json!({"a-b": value});
+        }
+        let mut before = value.clone();
+        before.as_object_mut().unwrap().insert("z".into(), 1.into());
+        assert_eq!(faults(schema, value, Some(before)), [""; 0]);
     }
 }
