@@ -447,7 +447,9 @@ mod tests {
                 }
             };
             tokio::time::timeout(Duration::from_secs(20), seen).await.expect("it becomes so within 20 s");
-            watches.map(|watch| watch.abort());
+            for watch in watches {
+                watch.abort();
+            }
         };
         known(lists(&["n1", "n2"], &["api", "web"]), &["n1", "n2"], &["api", "web"]).await;
         known(lists(&["n1"], &["web"]), &["n1"], &["web"]).await;

@@ -234,7 +234,7 @@ impl Server {
         if now >= process.looked_at {
             process.looked_at = now + LOOK_MS;
             review_withdrawals(&process.state, &process.probing);
-            process.meeting.review_withdrawals(&process.probing);
+            process.meeting.look(&process.probing);
         }
         around.checks.serves(&self.name, process.state.served().0)
     }
