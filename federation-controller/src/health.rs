@@ -17,7 +17,7 @@ use proto::v1;
 
 use crate::act::clusters::ClusterStatuses;
 use crate::act::events::Recorder;
-use crate::decide::board::Board;
+use crate::decide::cluster_state::ClusterState;
 use crate::decide::queue::{Priority, Queue};
 use crate::drill::Drills;
 use crate::epoch::{EPOCH_WAIT, Epochs};
@@ -52,7 +52,7 @@ pub(crate) struct Health {
 #[derive(Clone)]
 pub(crate) struct Followers {
     pub(crate) world: World,
-    pub(crate) board: Board,
+    pub(crate) cluster_state: ClusterState,
     pub(crate) epochs: Epochs,
     pub(crate) sessions: Sessions,
     pub(crate) traffic: Traffic,
@@ -232,7 +232,7 @@ impl Health {
             }
             if let Some(reason) = frozen.as_deref().filter(|_| told.frozen.is_none()) {
                 // Before anybody hears of users who are not served: zones are decided beside this.
-                followers.board.freeze(reason);
+                followers.cluster_state.freeze(reason);
                 // After that, so that whoever takes a newer epoch for a permit sees the freeze.
                 followers.sessions.void_permits(followers.epochs.current().saturating_add(1));
             }
@@ -317,7 +317,7 @@ impl Health {
             }
         }
         followers.metrics.frozen.set(i64::from(frozen.is_some()));
-        followers.board.verdicts(changed, frozen);
+        followers.cluster_state.verdicts(changed, frozen);
         followers.traffic.poke();
         followers.sessions.set_epoch(epoch);
         for name in &names {

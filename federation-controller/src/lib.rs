@@ -56,7 +56,7 @@ mod traffic;
 
 pub use act::api::{Api, Direct};
 pub use crds::crds;
-pub use decide::board::UNJOIN_MODE;
+pub use decide::cluster_state::UNJOIN_MODE;
 pub use hub::enrollment::CLUSTER_FINALIZER;
 pub use options::Options;
 pub use service::{Error, Service, load_authority};

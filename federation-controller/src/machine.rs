@@ -22,9 +22,9 @@ use crate::act::clusters::ClusterStatuses;
 use crate::act::events::Recorder;
 use crate::act::write::Writer;
 use crate::contingency::{self, Contingency};
+use crate::decide::agent_events::AgentEvents;
 use crate::decide::ahead::Ahead;
-use crate::decide::board::Board;
-use crate::decide::hear::Ear;
+use crate::decide::cluster_state::ClusterState;
 use crate::decide::ledger::Ledger;
 use crate::decide::queue::Queue;
 use crate::decide::reconcile::Reconciler;
@@ -82,7 +82,7 @@ pub struct Setup {
 /// The controller.
 pub struct Machine {
     pub(crate) world: World,
-    pub(crate) board: Board,
+    pub(crate) cluster_state: ClusterState,
     pub(crate) sessions: Sessions,
     pub(crate) health: Health,
     pub(crate) traffic: Traffic,
@@ -95,7 +95,7 @@ pub struct Machine {
     pub(crate) leaving: Queue<String>,
     pub(crate) writer: Writer,
     pub(crate) contingency: Contingency,
-    pub(crate) ear: Ear,
+    pub(crate) agent_events: AgentEvents,
     pub(crate) observer: Observer,
     pub(crate) defaults: Defaults,
     pub(crate) epochs: Epochs,
@@ -111,7 +111,7 @@ impl Machine {
         let metrics = &setup.metrics;
         let epochs = Epochs::start(setup.api.clone()).await?;
         let world = World::default();
-        let board = Board::new(world.clone());
+        let cluster_state = ClusterState::new(world.clone());
         let (queue, statuses, leaving) = (Queue::default(), Queue::default(), Queue::default());
         let ledger = Ledger::default();
         let writer = Writer::new(setup.api.clone());
@@ -139,16 +139,16 @@ impl Machine {
         );
         let contingency =
             Contingency::new(world.clone(), sessions.clone(), setup.recorder.clone(), setup.api.clone());
-        let ear = Ear {
+        let agent_events = AgentEvents {
             world: world.clone(),
-            board: board.clone(),
+            cluster_state: cluster_state.clone(),
             health: health.clone(),
             ahead,
             sessions: sessions.clone(),
             ledger: ledger.clone(),
             queue: queue.clone(),
             statuses: statuses.clone(),
-            cluster_statuses: ClusterStatuses::new(world.clone(), board.clone(), writer.clone()),
+            cluster_statuses: ClusterStatuses::new(world.clone(), cluster_state.clone(), writer.clone()),
             traffic: traffic.clone(),
             contingency: contingency.clone(),
             recorder: setup.recorder.clone(),
@@ -158,7 +158,7 @@ impl Machine {
         let gate = Gate::new(world.clone(), epochs.clone(), metrics.clone());
         let observer = Observer {
             world: world.clone(),
-            board: board.clone(),
+            cluster_state: cluster_state.clone(),
             queue: queue.clone(),
             leaving: leaving.clone(),
             health: health.clone(),
@@ -173,7 +173,7 @@ impl Machine {
         let defaults = Defaults { evict_after_ms: setup.evict_after.as_millis() as i64 };
         Ok(Self {
             world,
-            board,
+            cluster_state,
             sessions,
             health,
             traffic,
@@ -186,7 +186,7 @@ impl Machine {
             leaving,
             writer,
             contingency,
-            ear,
+            agent_events,
             observer,
             defaults,
             epochs,
@@ -199,7 +199,7 @@ impl Machine {
         let shutdown = &self.setup.shutdown;
         let readiness = || self.setup.readiness.clone();
         work::start(self.reconciler(), workers, &readiness(), shutdown);
-        let (statuses, ending) = (self.ear.cluster_statuses.clone(), shutdown.clone());
+        let (statuses, ending) = (self.agent_events.cluster_statuses.clone(), shutdown.clone());
         let write = move || statuses.clone().run(ending.clone());
         tasks::spawn(tasks::supervise("cluster-statuses", readiness(), shutdown.clone(), write));
         let settings = Settings {
@@ -217,7 +217,7 @@ impl Machine {
         let context = Arc::new(TrafficContext {
             settings,
             world: self.world.clone(),
-            board: self.board.clone(),
+            cluster_state: self.cluster_state.clone(),
             epochs: self.epochs.clone(),
             zones: self.zones.clone(),
             dns: self.setup.dns.clone(),
@@ -237,11 +237,11 @@ impl Machine {
         tasks::spawn(tasks::supervise("traffic-statuses", readiness(), shutdown.clone(), tell));
         let followers = Followers {
             world: self.world.clone(),
-            board: self.board.clone(),
+            cluster_state: self.cluster_state.clone(),
             epochs: self.epochs.clone(),
             sessions: self.sessions.clone(),
             traffic: self.traffic.clone(),
-            statuses: self.ear.cluster_statuses.clone(),
+            statuses: self.agent_events.cluster_statuses.clone(),
             queue: self.queue.clone(),
             recorder: self.setup.recorder.clone(),
             metrics: self.setup.metrics.clone(),
@@ -250,7 +250,7 @@ impl Machine {
         let judge = move || health.clone().run(followers.clone(), ending.clone());
         tasks::spawn(tasks::supervise("verdicts", readiness(), shutdown.clone(), judge));
         let context = Arc::new(contingency::PlanningContext {
-            board: self.board.clone(),
+            cluster_state: self.cluster_state.clone(),
             epochs: self.epochs.clone(),
             zones: self.zones.clone(),
             defaults: self.defaults,
@@ -265,7 +265,7 @@ impl Machine {
     pub(crate) fn reconciler(&self) -> Reconciler {
         Reconciler {
             world: self.world.clone(),
-            board: self.board.clone(),
+            cluster_state: self.cluster_state.clone(),
             sessions: self.sessions.clone(),
             writer: self.writer.clone(),
             epochs: self.epochs.clone(),

@@ -270,7 +270,7 @@ impl Parts<'_> {
         let see_off = UnjoinController {
             client: self.client.clone(),
             world: machine.world.clone(),
-            board: machine.board.clone(),
+            cluster_state: machine.cluster_state.clone(),
             queue: machine.queue.clone(),
             clusters: machine.leaving.clone(),
         };
@@ -293,7 +293,7 @@ impl Parts<'_> {
         let context = Arc::new(drill::DrillContext {
             client: self.client.clone(),
             world: machine.world.clone(),
-            board: machine.board.clone(),
+            cluster_state: machine.cluster_state.clone(),
             sessions: machine.sessions.clone(),
             traffic: machine.traffic.clone(),
             zones: machine.zones.clone(),
@@ -311,20 +311,20 @@ impl Parts<'_> {
         let operations = Operations {
             traffic: machine.traffic.clone(),
             zones: machine.zones.clone(),
-            board: machine.board.clone(),
+            cluster_state: machine.cluster_state.clone(),
             world: machine.world.clone(),
             health: machine.health.clone(),
             epochs: machine.epochs.clone(),
-            ear: machine.ear.clone(),
+            agent_events: machine.agent_events.clone(),
             contingency: machine.contingency.clone(),
-            recorder: machine.ear.recorder.clone(),
+            recorder: machine.agent_events.recorder.clone(),
             client: self.client.clone(),
         };
         let agents = Agents {
             world: machine.world.clone(),
             sessions: machine.sessions.clone(),
             drills: machine.drills.clone(),
-            listener: Arc::new(machine.ear.clone()),
+            listener: Arc::new(machine.agent_events.clone()),
             shutdown: self.shutdown.clone(),
         };
         let enrollment = Enrollment::new(self.client.clone(), authority.clone(), machine.world.clone());

@@ -17,7 +17,7 @@ use federation_runtime::clock::{self, Instant};
 use federation_runtime::shutdown::Shutdown;
 use proto::v1;
 
-use crate::decide::board::{Board, Member};
+use crate::decide::cluster_state::{ClusterState, Member};
 use crate::decide::queue::{Priority, Queue};
 use crate::observe::World;
 
@@ -32,13 +32,13 @@ pub(crate) struct ClusterStatuses {
     queue: Queue<String>,
     written: Arc<Mutex<HashMap<String, Instant>>>,
     world: World,
-    board: Board,
+    cluster_state: ClusterState,
     writer: Writer,
 }
 
 impl ClusterStatuses {
-    pub(crate) fn new(world: World, board: Board, writer: Writer) -> Self {
-        Self { queue: Queue::default(), written: Arc::default(), world, board, writer }
+    pub(crate) fn new(world: World, cluster_state: ClusterState, writer: Writer) -> Self {
+        Self { queue: Queue::default(), written: Arc::default(), world, cluster_state, writer }
     }
 
     /// Something changed that others wait for.
@@ -64,8 +64,8 @@ impl ClusterStatuses {
     async fn write(&self, cluster: String) {
         self.written.lock().insert(cluster.clone(), Instant::now());
         let Some(object) = self.world.cluster(&cluster) else { return };
-        let member = self.board.member(&cluster);
-        let frozen = self.board.snapshot().frozen.clone();
+        let member = self.cluster_state.member(&cluster);
+        let frozen = self.cluster_state.snapshot().frozen.clone();
         let now = Timestamp::from_millisecond(clock::unix_ms()).unwrap_or_default();
         let status = status(&object, &member, frozen.as_deref(), now);
         if object.status.as_ref() == Some(&status) {

@@ -23,7 +23,7 @@ use federation_runtime::tasks;
 use crate::act::api::Api;
 use crate::act::contingency_log::ActedPlan;
 use crate::act::events::Recorder;
-use crate::decide::board::Board;
+use crate::decide::cluster_state::ClusterState;
 use crate::epoch::Epochs;
 use crate::hub::sessions::Sessions;
 use crate::hub::zones::Zones;
@@ -74,7 +74,7 @@ struct State {
 
 /// What the task needs.
 pub(crate) struct PlanningContext {
-    pub(crate) board: Board,
+    pub(crate) cluster_state: ClusterState,
     pub(crate) epochs: Epochs,
     pub(crate) zones: Zones,
     pub(crate) defaults: Defaults,

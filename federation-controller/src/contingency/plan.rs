@@ -13,7 +13,7 @@ use federation_runtime::clock;
 use proto::v1;
 
 use super::{Contingency, Plan, PlanningContext};
-use crate::decide::board::Snapshot;
+use crate::decide::cluster_state::Snapshot;
 use crate::decide::reconcile::observed;
 use crate::observe::{Decided, Key, Template, World};
 
@@ -36,7 +36,7 @@ impl Contingency {
     /// Makes plans anew; false while that would say nothing: the views are not whole, nothing may move, or nobody was judged yet.
     pub(super) fn plan(&self, context: &PlanningContext) -> bool {
         let world = &self.0.world;
-        let snapshot = context.board.snapshot();
+        let snapshot = context.cluster_state.snapshot();
         let unknown = |view: &placement::ClusterView| view.joined && view.verdict == Verdict::Unknown;
         if !world.is_synced()
             || snapshot.frozen.is_some()
@@ -170,7 +170,7 @@ fn written(template: &Template) -> u64 {
 
 /// What a member has free: what its agent says, less what the federation placed there where that is more than the agent counts.
 fn free(context: &PlanningContext, cluster: &str, used: &BTreeMap<String, (i64, Needs)>) -> Free {
-    let capacity = context.board.member(cluster).heartbeat.and_then(|heartbeat| heartbeat.capacity);
+    let capacity = context.cluster_state.member(cluster).heartbeat.and_then(|heartbeat| heartbeat.capacity);
     let Some(capacity) = capacity else { return Free::default() };
     let (pods, needs) = used.get(cluster).copied().unwrap_or_default();
     let left = |all: i64, requested: i64, placed: i64| (all > 0).then(|| all - requested.max(placed));

@@ -3,14 +3,14 @@
 use proto::v1;
 
 use super::{Contingency, Plan};
-use crate::decide::board::Board;
+use crate::decide::cluster_state::ClusterState;
 
 impl Contingency {
     /// Everything, by loss.
-    pub(crate) fn told(&self, board: &Board) -> v1::PlansResponse {
+    pub(crate) fn told(&self, cluster_state: &ClusterState) -> v1::PlansResponse {
         let state = self.0.state.lock();
         let holder = |(cluster, (epoch, digest)): (&String, &(u64, u64))| {
-            let beat = board.member(cluster).heartbeat.unwrap_or_default();
+            let beat = cluster_state.member(cluster).heartbeat.unwrap_or_default();
             v1::PlanHolder {
                 cluster: cluster.clone(),
                 epoch: beat.plans_epoch,

@@ -15,7 +15,7 @@ use federation_runtime::tasks;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::later::Later;
+use super::delay_queue::DelayQueue;
 
 /// How urgent a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +38,7 @@ struct State<K> {
     // Where a key is; absent: nowhere.
     places: HashMap<K, Place>,
     depth: usize,
-    later: Later<K>,
+    delayed: DelayQueue<K>,
     // Whether a task waits for the next moment.
     timed: bool,
 }
@@ -71,7 +71,7 @@ impl<K: Clone + Eq + Hash> Default for Queue<K> {
                 waiting: Default::default(),
                 places: HashMap::new(),
                 depth: 0,
-                later: Later::default(),
+                delayed: DelayQueue::default(),
                 timed: false,
             })),
             arrived: Arc::default(),
@@ -112,7 +112,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
     pub(crate) fn add_after(&self, key: K, priority: Priority, after: Duration) {
         let (first, start) = {
             let mut state = self.state.lock();
-            let first = state.later.note(key, Instant::now() + after, priority);
+            let first = state.delayed.note(key, Instant::now() + after, priority);
             (first, !std::mem::replace(&mut state.timed, true))
         };
         if start {
@@ -134,7 +134,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
             let now = Instant::now();
             let wait = {
                 let mut state = self.state.lock();
-                match (state.later.due(now), state.later.next()) {
+                match (state.delayed.due(now), state.delayed.next()) {
                     (Some((key, priority)), _) => Err((key, priority)),
                     (None, Some(next)) => Ok(next.saturating_duration_since(now)),
                     (None, None) => {
@@ -304,6 +304,6 @@ mod tests {
         assert_eq!(queue.take().await, 1);
         queue.done(&1);
         let state = queue.state.lock();
-        assert!(state.later.next().is_none() && state.depth == 0, "no other moment is left");
+        assert!(state.delayed.next().is_none() && state.depth == 0, "no other moment is left");
     }
 }

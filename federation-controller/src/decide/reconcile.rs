@@ -15,7 +15,7 @@ use federation_core::placement::{self, Decision, Defaults, Observed};
 use federation_core::{select, template as core_template};
 use federation_runtime::{clock, tasks};
 
-use super::board::{Board, Snapshot};
+use super::cluster_state::{ClusterState, Snapshot};
 use super::ledger::Ledger;
 use super::moves::Moves;
 use super::queue::{Priority, Queue};
@@ -51,7 +51,7 @@ pub(crate) enum Error {
 #[derive(Clone)]
 pub(crate) struct Reconciler {
     pub(crate) world: World,
-    pub(crate) board: Board,
+    pub(crate) cluster_state: ClusterState,
     pub(crate) sessions: Sessions,
     pub(crate) writer: Writer,
     pub(crate) epochs: Epochs,
@@ -72,7 +72,7 @@ pub(crate) struct Reconciler {
 /// What came of a look at an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Looked {
-    /// What is wanted of it was given to the sessions; or it waits for members to say what they hold ([`Recovery::Wait`]). The first round does
+    /// What is wanted of it was given to the sessions; or it waits for members to say what they hold ([`Recovery::Wait`]). The initial sync does
     /// not wait for those: before it is over no agent's leases are renewed, and one agent that hangs must not stop what runs in the others. What
     /// they hold of the object counts as strays for the while, and of strays nothing is removed.
     Done,
@@ -119,7 +119,7 @@ impl Reconciler {
 
     async fn place(&self, template: &Arc<Template>, view: &core_template::Template) -> Result<(), Error> {
         let key = &template.key;
-        let mut snapshot = self.board.snapshot();
+        let mut snapshot = self.cluster_state.snapshot();
         let reports = self.world.reports(key);
         let last = self.world.decided(key);
         // A namesake's decision says nothing of this object, but where the namesake's copies are.
@@ -167,14 +167,14 @@ impl Reconciler {
             }
             new
         });
-        let handed_out = self.hand_out(&current, &spec, &decision);
+        let distributed = self.distribute(&current, &spec, &decision);
         // A copy that was released could not be taken over any more: it would be somebody else's object.
         let mut unwanted = spec.former.clone();
         unwanted.retain(|copy| !decision.is_undecided(&copy.cluster));
         self.release_former(key, &unwanted).await?;
         self.let_go(&current, &spec, &snapshot, &reports, &going).await?;
         // An agent that acted gives up its own number for the manifest's, which must be there.
-        if handed_out {
+        if distributed {
             self.contingency.taken_in(key, false);
         }
         if changed || explained {

@@ -7,7 +7,7 @@ use federation_core::api::{FailoverPreference, Verdict};
 use federation_core::placement::{self, Claim, ClusterView};
 use federation_core::{select, template as core_template};
 
-use super::board::Snapshot;
+use super::cluster_state::Snapshot;
 use super::reconcile::Reconciler;
 use crate::observe::{Decided, Template};
 
@@ -191,7 +191,7 @@ mod tests {
         }
         says(hub, cluster, Message::Heartbeat(v1::Heartbeat { api_ok: true, ..v1::Heartbeat::default() }));
         until(|| {
-            let snapshot = hub.board.snapshot();
+            let snapshot = hub.cluster_state.snapshot();
             snapshot.views.iter().any(|view| view.name == cluster && view.verdict == Verdict::Healthy)
         })
         .await;
@@ -209,7 +209,7 @@ mod tests {
         comes(&hub, "taiwan", Some(nothing_else)).await;
         // The backup is from before Tokyo joined. Nothing is given to it before it has said what it holds.
         comes(&hub, "tokyo", None).await;
-        hub.ear.look_at_all();
+        hub.agent_events.look_at_all();
         until(|| hub.is_idle()).await;
         let share = |name: &str, replicas| (name.to_owned(), Some(replicas));
         assert_eq!(placed(&hub), [share("taiwan", 3)]);

@@ -6,7 +6,7 @@ use kube::Client;
 
 use federation_runtime::shutdown::Shutdown;
 
-use super::board::{Board, Unjoin};
+use super::cluster_state::{ClusterState, Unjoin};
 use super::queue::{Priority, Queue};
 use crate::hub::enrollment::drop_cluster_finalizer;
 use crate::observe::{Key, World};
@@ -19,7 +19,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub(crate) struct UnjoinController {
     pub(crate) client: Client,
     pub(crate) world: World,
-    pub(crate) board: Board,
+    pub(crate) cluster_state: ClusterState,
     pub(crate) queue: Queue<Key>,
     pub(crate) clusters: Queue<String>,
 }
@@ -59,7 +59,7 @@ impl UnjoinController {
             Unjoin::Forget => true,
             Unjoin::Detach => holding == 0,
             Unjoin::Drain => {
-                if running == 0 && self.board.emptied(name) {
+                if running == 0 && self.cluster_state.emptied(name) {
                     for key in self.world.decided_keys() {
                         self.queue.add(key, Priority::Normal);
                     }

@@ -9,9 +9,9 @@ use federation_runtime::shutdown::Shutdown;
 use federation_runtime::tasks;
 use parking_lot::Mutex;
 
+use super::initial_sync::InitialSync;
 use super::queue::Priority;
 use super::reconcile::{Error, Looked, Reconciler};
-use super::round::FirstRound;
 use crate::act::write::{self, WRITES};
 use crate::observe::Key;
 
@@ -22,38 +22,38 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// After a conflict: the watch tells of the newer object within this time, and asks anew by itself.
 const AFTER_CONFLICT: Duration = Duration::from_millis(20);
 
-/// How often it is looked whether the first round is over.
+/// How often it is looked whether the initial sync is over.
 const LOOK: Duration = Duration::from_millis(50);
 
-type Round = Arc<Mutex<Option<FirstRound<Key>>>>;
+type Initial = Arc<Mutex<Option<InitialSync<Key>>>>;
 
 /// Starts the workers. When everything that there was when the views became whole has been worked on, everything that is wanted was given to
 /// the sessions.
 pub(crate) fn start(reconciler: Reconciler, workers: usize, readiness: &Readiness, shutdown: &Shutdown) {
-    let round: Round = Arc::new(Mutex::new(Some(FirstRound::default())));
+    let initial: Initial = Arc::new(Mutex::new(Some(InitialSync::default())));
     for _ in 0..workers {
-        let (reconciler, round, ending) = (reconciler.clone(), round.clone(), shutdown.clone());
-        let begin = move || work(reconciler.clone(), round.clone(), ending.clone());
+        let (reconciler, initial, ending) = (reconciler.clone(), initial.clone(), shutdown.clone());
+        let begin = move || work(reconciler.clone(), initial.clone(), ending.clone());
         tasks::spawn(tasks::supervise("reconcile", readiness.clone(), shutdown.clone(), begin));
     }
     let ending = shutdown.clone();
-    let begin = move || complete(reconciler.clone(), round.clone(), ending.clone());
-    tasks::spawn(tasks::finish("first-round", readiness.clone(), shutdown.clone(), begin));
+    let begin = move || complete(reconciler.clone(), initial.clone(), ending.clone());
+    tasks::spawn(tasks::finish("initial-sync", readiness.clone(), shutdown.clone(), begin));
 }
 
-async fn work(reconciler: Reconciler, round: Round, shutdown: Shutdown) {
-    let (reconciler, round) = (&reconciler, &round);
+async fn work(reconciler: Reconciler, initial: Initial, shutdown: Shutdown) {
+    let (reconciler, initial) = (&reconciler, &initial);
     let look = |key: Key| async move {
         reconciler.metrics.queue_depth.set(reconciler.queue.depth() as i64);
-        // One that panics each time must not keep the first round from ending.
+        // One that panics each time must not keep the initial sync from ending.
         let worked = tasks::caught("reconcile", reconciler.reconcile(&key)).await;
         let worked = worked.map_err(Error::Panicked).flatten();
-        if let Some(round) = round.lock().as_mut() {
+        if let Some(initial) = initial.lock().as_mut() {
             match &worked {
-                Ok(Looked::Done) | Err(Error::Write(write::Error::Gone(_))) => round.worked(&key),
+                Ok(Looked::Done) | Err(Error::Write(write::Error::Gone(_))) => initial.worked(&key),
                 // It comes back by itself.
                 Ok(Looked::Waits) | Err(Error::Write(write::Error::Conflict(_))) => {}
-                Err(_) => round.failed(&key),
+                Err(_) => initial.failed(&key),
             }
         }
         match worked {
@@ -71,7 +71,7 @@ async fn work(reconciler: Reconciler, round: Round, shutdown: Shutdown) {
 }
 
 /// Tells the sessions once that everything that is wanted was given: before that, nothing that an agent holds is called a stray.
-async fn complete(reconciler: Reconciler, round: Round, shutdown: Shutdown) {
+async fn complete(reconciler: Reconciler, initial: Initial, shutdown: Shutdown) {
     loop {
         tokio::select! {
             biased;
@@ -81,12 +81,12 @@ async fn complete(reconciler: Reconciler, round: Round, shutdown: Shutdown) {
         if !reconciler.world.is_synced() {
             continue;
         }
-        let left = match round.lock().as_mut() {
-            Some(round) if !round.has_begun() => {
+        let left = match initial.lock().as_mut() {
+            Some(initial) if !initial.has_begun() => {
                 let all = reconciler.world.keys().into_iter().chain(reconciler.world.decided_keys());
-                round.begin(all, reconciler.queue.keys())
+                initial.begin(all, reconciler.queue.keys())
             }
-            Some(round) if !round.is_over() => continue,
+            Some(initial) if !initial.is_over() => continue,
             _ => break,
         };
         // What waits for its moment, after a failure, is looked at now.
@@ -94,7 +94,7 @@ async fn complete(reconciler: Reconciler, round: Round, shutdown: Shutdown) {
             reconciler.queue.add(key, Priority::Background);
         }
     }
-    *round.lock() = None;
+    *initial.lock() = None;
     reconciler.sessions.complete();
     tracing::info!("everything that is wanted was given to the sessions");
 }

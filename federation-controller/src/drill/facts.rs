@@ -13,7 +13,7 @@ use crate::observe::{Reports, Template};
 
 /// What the pre-flight asks for, and what the course goes by.
 pub(super) fn facts(context: &DrillContext, drill: &FailoverDrill, other: Option<String>) -> Facts {
-    let snapshot = context.board.snapshot();
+    let snapshot = context.cluster_state.snapshot();
     let clusters = snapshot
         .views
         .iter()
@@ -24,7 +24,7 @@ pub(super) fn facts(context: &DrillContext, drill: &FailoverDrill, other: Option
                 || tainted(TaintEffect::NoExecute)
                 || snapshot.leaving.contains_key(&view.name);
             let healthy = view.joined && view.verdict == Verdict::Healthy;
-            let hello = context.board.member(&view.name).hello;
+            let hello = context.cluster_state.member(&view.name).hello;
             let isolable = hello.is_some_and(|hello| hello.isolable);
             (view.name.clone(), ClusterFacts { healthy, open: !closed, isolable })
         })
@@ -90,7 +90,7 @@ fn app(context: &DrillContext, spec: &FailoverDrillSpec) -> Option<AppFacts> {
 
 /// More pods that a member can take, as far as its agent said.
 fn room(context: &DrillContext, cluster: &str) -> Option<i64> {
-    room_in(&context.board.member(cluster).heartbeat?.capacity?)
+    room_in(&context.cluster_state.member(cluster).heartbeat?.capacity?)
 }
 
 /// By number, and by what the nodes have left at all.
@@ -130,7 +130,7 @@ pub(super) fn decided(context: &DrillContext, loss: &Loss) -> Option<(u64, i64)>
 /// Whether nothing shows any more that a cluster was lost: its agent is back, its verdict Healthy, its answers are decided anew and served
 /// by every DNS server, and its replicas are not about to leave.
 pub(super) fn restored(context: &DrillContext, loss: &Loss, ended_ms: i64) -> bool {
-    let snapshot = context.board.snapshot();
+    let snapshot = context.cluster_state.snapshot();
     let back = |name: &String| {
         let view = snapshot.views.iter().find(|view| view.name == *name);
         // A cluster that left meanwhile has nothing to be given back.
@@ -162,7 +162,7 @@ pub(super) fn detected(context: &DrillContext, loss: &Loss) -> BTreeMap<String, 
         let told = |cluster: &String| (cluster.clone(), (loss.since_ms, "told by the drill".to_owned()));
         return loss.clusters.iter().map(told).collect();
     }
-    let snapshot = context.board.snapshot();
+    let snapshot = context.cluster_state.snapshot();
     let bad = snapshot.views.iter().filter(|view| {
         loss.clusters.contains(&view.name)
             && !matches!(view.verdict, Verdict::Healthy | Verdict::Unknown)

@@ -22,7 +22,7 @@ use federation_core::drill::bounded;
 use federation_core::placement::Defaults;
 use federation_runtime::pki::Authority;
 
-use crate::decide::board::Board;
+use crate::decide::cluster_state::ClusterState;
 use crate::decide::queue::Queue;
 use crate::hub::sessions::Sessions;
 use crate::hub::zones::Zones;
@@ -52,7 +52,7 @@ struct Inner {
 pub(crate) struct DrillContext {
     pub(crate) client: Client,
     pub(crate) world: World,
-    pub(crate) board: Board,
+    pub(crate) cluster_state: ClusterState,
     pub(crate) sessions: Sessions,
     pub(crate) traffic: Traffic,
     pub(crate) zones: Zones,

@@ -29,7 +29,7 @@ pub(super) fn look(context: &DrillContext, spec: &FailoverDrillSpec) -> Option<D
     let port = first_port(&service.object)?;
     let name =
         format!("{}.{}.svc.{}.", spec.app.name, spec.app.namespace(), context.zone.trim_end_matches('.'));
-    let snapshot = context.board.snapshot();
+    let snapshot = context.cluster_state.snapshot();
     let mut addresses = Vec::new();
     for (cluster, report) in &reports {
         let Some(state) = &report.service else { continue };
@@ -49,7 +49,7 @@ pub(super) fn look(context: &DrillContext, spec: &FailoverDrillSpec) -> Option<D
 
 /// The clusters whose agents look: those that are well and are not lost.
 pub(super) fn agents(context: &DrillContext, lose: &[String]) -> Vec<String> {
-    let snapshot = context.board.snapshot();
+    let snapshot = context.cluster_state.snapshot();
     let well = snapshot.views.iter().filter(|view| {
         view.verdict == Verdict::Healthy
             && !lose.contains(&view.name)

@@ -73,7 +73,7 @@ pub(super) async fn unfreeze(
         operations.epochs.confirm().await.map_err(|error| {
             Status::unavailable(format!("that the restored store is right could not be kept: {error}"))
         })?;
-        operations.ear.look_at_all();
+        operations.agent_events.look_at_all();
         tracing::warn!(by = unfreeze.by, reason, "an operator confirmed what the restored store says");
         return Ok(v1::UnfreezeResponse { unfreeze: Some(wire(unfreeze)) });
     }
@@ -96,7 +96,7 @@ fn wire(unfreeze: Unfreeze) -> v1::Unfreeze {
 
 fn cluster(operations: &Operations, name: String, report: Report, now_ms: i64) -> v1::ClusterHealth {
     let Report { view, agent, data, votes, penalty, held_down } = report;
-    let member = operations.board.member(&name);
+    let member = operations.cluster_state.member(&name);
     let services = operations
         .world
         .services()

@@ -10,8 +10,8 @@ use super::zones::Zones;
 use super::{health, identity, names};
 use crate::act::events::Recorder;
 use crate::contingency::Contingency;
-use crate::decide::board::Board;
-use crate::decide::hear::Ear;
+use crate::decide::agent_events::AgentEvents;
+use crate::decide::cluster_state::ClusterState;
 use crate::epoch::Epochs;
 use crate::health::Health;
 use crate::observe::World;
@@ -21,11 +21,11 @@ use crate::traffic::{Traffic, wire};
 pub(crate) struct Operations {
     pub(crate) traffic: Traffic,
     pub(crate) zones: Zones,
-    pub(crate) board: Board,
+    pub(crate) cluster_state: ClusterState,
     pub(crate) world: World,
     pub(crate) health: Health,
     pub(crate) epochs: Epochs,
-    pub(crate) ear: Ear,
+    pub(crate) agent_events: AgentEvents,
     pub(crate) contingency: Contingency,
     pub(crate) recorder: Recorder,
     pub(crate) client: Client,
@@ -52,7 +52,7 @@ impl v1::operations_server::Operations for Operations {
         let place = names::find(&zones, &name).map_err(Status::not_found)?;
         // What a Service makes of the name is explained; what else is there is shown.
         let found = lookup(&last.decision, &last.places, &place.owner, from).ok();
-        let snapshot = self.board.snapshot();
+        let snapshot = self.cluster_state.snapshot();
         let verdict = |cluster: &str| {
             let view = snapshot.views.iter().find(|view| view.name == cluster);
             view.map(|view| format!("{:?}", view.verdict)).unwrap_or_default()
@@ -117,7 +117,7 @@ impl v1::operations_server::Operations for Operations {
 
     async fn plans(&self, request: Request<v1::PlansRequest>) -> Result<Response<v1::PlansResponse>, Status> {
         identity::operator(&identity::peer(&request)?)?;
-        Ok(Response::new(self.contingency.told(&self.board)))
+        Ok(Response::new(self.contingency.told(&self.cluster_state)))
     }
 
     async fn unfreeze(

@@ -87,7 +87,7 @@ impl Machine {
 
     /// An agent's stream ended.
     pub fn agent_left(&self, cluster: &str, stream: u64) {
-        self.sessions.close(cluster, stream, &self.ear);
+        self.sessions.close(cluster, stream, &self.agent_events);
     }
 
     /// An agent says something, or time has passed for its session. False: its stream is to be closed.
@@ -96,7 +96,7 @@ impl Machine {
             Some(message) => session.handle_message(now, message),
             None => session.tick(now),
         });
-        self.sessions.tell(cluster, self.sessions.stream(cluster), &self.ear) == Heard::All
+        self.sessions.tell(cluster, self.sessions.stream(cluster), &self.agent_events) == Heard::All
     }
 
     /// What an agent is to be told next.
@@ -116,7 +116,7 @@ impl Machine {
 
     /// Why nothing may move.
     pub fn frozen(&self) -> Option<String> {
-        self.board.snapshot().frozen.clone()
+        self.cluster_state.snapshot().frozen.clone()
     }
 
     /// An operator ends a freeze.
@@ -131,10 +131,10 @@ impl Machine {
 
     /// An operator says that what the restored store says is what is wanted.
     pub fn confirm_restored(&self) {
-        let (epochs, ear) = (self.epochs.clone(), self.ear.clone());
+        let (epochs, agent_events) = (self.epochs.clone(), self.agent_events.clone());
         tasks::spawn(async move {
             if epochs.confirm().await.is_ok() {
-                ear.look_at_all();
+                agent_events.look_at_all();
             }
         });
     }

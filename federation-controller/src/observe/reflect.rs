@@ -22,7 +22,7 @@ use super::watch::{Change, Watch};
 use super::world::{Decided, World};
 use crate::act::events;
 use crate::act::write::Writer;
-use crate::decide::board::{Board, Unjoin};
+use crate::decide::cluster_state::{ClusterState, Unjoin};
 use crate::decide::queue::{Priority, Queue};
 use crate::decide::removal::Gate;
 use crate::drill::Drills;
@@ -37,7 +37,7 @@ const CHANGES: usize = 512;
 #[derive(Clone)]
 pub(crate) struct Observer {
     pub(crate) world: World,
-    pub(crate) board: Board,
+    pub(crate) cluster_state: ClusterState,
     pub(crate) queue: Queue<Key>,
     pub(crate) leaving: Queue<String>,
     pub(crate) health: Health,
@@ -243,7 +243,7 @@ impl Observer {
                 }
                 if matters {
                     self.sessions.look_again(&name);
-                    self.board.rebuild();
+                    self.cluster_state.rebuild();
                     self.traffic.poke();
                     self.look_at_all(if last.is_none() { Priority::Background } else { Priority::Normal });
                 }
@@ -259,7 +259,7 @@ impl Observer {
                     self.world.remove_cluster(name);
                     self.sessions.forget(name);
                     self.health.remove(name);
-                    self.board.forget(name);
+                    self.cluster_state.forget(name);
                 }
                 self.traffic.poke();
                 self.look_at_all(Priority::Normal);
@@ -273,7 +273,7 @@ impl Observer {
     fn replaced(&self, name: &str) {
         self.sessions.restart(name);
         self.health.remove(name);
-        self.board.forget(name);
+        self.cluster_state.forget(name);
         self.world.forget_member(name);
     }
 
@@ -500,9 +500,9 @@ mod tests {
         let known = || {
             let judged = machine.health.told().reports.len();
             let sessions = machine.sessions.silent_ms().len();
-            (judged, machine.board.member("taiwan").heartbeat.is_some(), sessions)
+            (judged, machine.cluster_state.member("taiwan").heartbeat.is_some(), sessions)
         };
-        let beat = || machine.ear.heard("taiwan", Event::Heartbeat(v1::Heartbeat::default()));
+        let beat = || machine.agent_events.heard("taiwan", Event::Heartbeat(v1::Heartbeat::default()));
         beat();
         assert_eq!(known(), (1, true, 1));
         machine.observe(CLUSTERS, Word::Gone(cluster));
@@ -517,7 +517,7 @@ mod tests {
         let machine = machine().await;
         let cluster = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "Cluster",
             "metadata": {"name": "taiwan", "uid": "u"}, "spec": {}});
-        machine.ear.world.put_cluster(serde_json::from_value(cluster.clone()).expect("a Cluster"));
+        machine.agent_events.world.put_cluster(serde_json::from_value(cluster.clone()).expect("a Cluster"));
         machine.observe(CLUSTERS, Word::Present(cluster));
         assert!(machine.health.judges("taiwan"));
     }

@@ -9,7 +9,7 @@ use federation_core::traffic::{Answers, selects};
 use federation_runtime::clock::Instant;
 
 use super::{Traffic, TrafficContext};
-use crate::decide::board::Snapshot;
+use crate::decide::cluster_state::Snapshot;
 use crate::decide::queue::Priority;
 use crate::observe::{Key, Template, World};
 
@@ -150,7 +150,7 @@ impl Traffic {
     pub(super) fn note_acknowledged(&self, context: &TrafficContext) {
         let zones = &context.zones;
         let (over, first_over) = self.0.drains.lock().note_acknowledged(|epoch| zones.all_serve(epoch));
-        let snapshot = context.board.snapshot();
+        let snapshot = context.cluster_state.snapshot();
         let draining = snapshot
             .views
             .iter()

@@ -149,7 +149,7 @@ impl Traffic {
         let Some((federation, suffix)) = TrafficInput::split_zone(&settings.zone) else { return };
         // Without its keys a signed zone would be broken: they are told of by a poke.
         let Some(extras) = context.dns.extras() else { return };
-        let snapshot = context.board.snapshot();
+        let snapshot = context.cluster_state.snapshot();
         let mut services = views::services(&context.world, &self.all_served());
         let policies = context.world.traffic();
         let clusters = views::clusters(&snapshot);

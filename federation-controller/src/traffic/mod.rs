@@ -31,7 +31,7 @@ use federation_runtime::clock;
 
 use crate::act::events::Recorder;
 use crate::act::write::Writer;
-use crate::decide::board::Board;
+use crate::decide::cluster_state::ClusterState;
 use crate::decide::queue::Queue;
 use crate::dns::Dns;
 use crate::drill::Drills;
@@ -94,7 +94,7 @@ pub(crate) struct Published {
 pub(crate) struct TrafficContext {
     pub(crate) settings: Settings,
     pub(crate) world: World,
-    pub(crate) board: Board,
+    pub(crate) cluster_state: ClusterState,
     pub(crate) epochs: Epochs,
     pub(crate) zones: Zones,
     pub(crate) dns: Dns,

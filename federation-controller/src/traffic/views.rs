@@ -8,7 +8,7 @@ use federation_core::traffic::{
 };
 use serde_json::Value;
 
-use crate::decide::board::Snapshot;
+use crate::decide::cluster_state::Snapshot;
 use crate::observe::{Template, Workloads, World};
 
 use super::AllServed;

@@ -11,19 +11,19 @@ use super::queue::Priority;
 type Moment = (Instant, u64);
 
 /// Keys and their moments.
-pub(super) struct Later<K> {
+pub(super) struct DelayQueue<K> {
     moments: HashMap<K, (Moment, Priority)>,
     line: BTreeMap<Moment, K>,
     noted: u64,
 }
 
-impl<K> Default for Later<K> {
+impl<K> Default for DelayQueue<K> {
     fn default() -> Self {
         Self { moments: HashMap::new(), line: BTreeMap::new(), noted: 0 }
     }
 }
 
-impl<K: Clone + Eq + Hash> Later<K> {
+impl<K: Clone + Eq + Hash> DelayQueue<K> {
     /// Notes a key. Of two moments the earlier counts, and of two priorities the more urgent one. Tells whether no other key comes sooner.
     pub(super) fn note(&mut self, key: K, at: Instant, mut priority: Priority) -> bool {
         if let Some((known, urgent)) = self.moments.get_mut(&key) {
@@ -65,15 +65,15 @@ mod tests {
     fn a_key_has_one_moment_and_that_is_its_earliest() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut later = Later::default();
-        assert!(later.note('a', at(5), Priority::Background));
-        assert!(!later.note('a', at(9), Priority::Urgent), "later says nothing new of when");
-        assert!(!later.note('b', at(5), Priority::Normal), "the first of one moment stays the first");
-        assert!(later.note('b', at(3), Priority::Background), "sooner than all");
-        assert_eq!((later.next(), later.due(at(2))), (Some(at(3)), None));
-        assert_eq!(later.due(at(4)), Some(('b', Priority::Normal)));
-        assert_eq!(later.due(at(4)), None);
-        assert_eq!(later.due(at(5)), Some(('a', Priority::Urgent)));
-        assert_eq!((later.next(), later.due(at(99))), (None, None));
+        let mut delayed = DelayQueue::default();
+        assert!(delayed.note('a', at(5), Priority::Background));
+        assert!(!delayed.note('a', at(9), Priority::Urgent), "later says nothing new of when");
+        assert!(!delayed.note('b', at(5), Priority::Normal), "the first of one moment stays the first");
+        assert!(delayed.note('b', at(3), Priority::Background), "sooner than all");
+        assert_eq!((delayed.next(), delayed.due(at(2))), (Some(at(3)), None));
+        assert_eq!(delayed.due(at(4)), Some(('b', Priority::Normal)));
+        assert_eq!(delayed.due(at(4)), None);
+        assert_eq!(delayed.due(at(5)), Some(('a', Priority::Urgent)));
+        assert_eq!((delayed.next(), delayed.due(at(99))), (None, None));
     }
 }

@@ -62,9 +62,9 @@ pub(crate) struct Member {
     pub(crate) verdict: Option<(View, u64)>,
 }
 
-/// The board. Cheap to clone.
+/// What is known of all clusters. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Board(Arc<Inner>);
+pub(crate) struct ClusterState(Arc<Inner>);
 
 struct Inner {
     world: World,
@@ -80,7 +80,7 @@ struct State {
     emptied: BTreeSet<String>,
 }
 
-impl Board {
+impl ClusterState {
     pub(crate) fn new(world: World) -> Self {
         Self(Arc::new(Inner { world, snapshot: ArcSwap::default(), state: Mutex::default() }))
     }

@@ -16,11 +16,11 @@ use crate::observe::Template;
 
 impl Reconciler {
     /// Gives each target's manifest to its session. Returns whether all of them could be rendered.
-    pub(super) fn hand_out(&self, template: &Template, spec: &PlacementSpec, decision: &Decision) -> bool {
-        self.hand_out_by(render::render_by, template, spec, decision)
+    pub(super) fn distribute(&self, template: &Template, spec: &PlacementSpec, decision: &Decision) -> bool {
+        self.distribute_by(render::render_by, template, spec, decision)
     }
 
-    fn hand_out_by(
+    fn distribute_by(
         &self,
         render: impl Fn(&Value, &Decision, &ClusterTarget, u64) -> Result<Value, RenderError>,
         template: &Template,
@@ -166,20 +166,20 @@ mod tests {
         let decision = Decision { clusters, ..Decision::default() };
         let spec = PlacementSpec { epoch: 7, ..PlacementSpec::default() };
         let rendered = RefCell::new(Vec::new());
-        let hand_out = |fails_at: &str| {
+        let distribute = |fails_at: &str| {
             let render = |_: &Value, _: &Decision, target: &ClusterTarget, _| {
                 assert!(target.name != fails_at, "rendering fails");
                 rendered.borrow_mut().push(target.name.clone());
                 Ok(json!({}))
             };
             let whole = tasks::caught_here("a-handout", || {
-                reconciler.hand_out_by(render, &template, &spec, &decision)
+                reconciler.distribute_by(render, &template, &spec, &decision)
             });
             (whole.ok(), rendered.take().join(","))
         };
-        assert_eq!(hand_out("osaka"), (None, "kyoto".into()));
-        assert_eq!(hand_out(""), (Some(true), "kyoto,osaka,tokyo".into()));
-        assert_eq!(hand_out(""), (Some(true), String::new()), "once is enough");
+        assert_eq!(distribute("osaka"), (None, "kyoto".into()));
+        assert_eq!(distribute(""), (Some(true), "kyoto,osaka,tokyo".into()));
+        assert_eq!(distribute(""), (Some(true), String::new()), "once is enough");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use federation_core::{select, template as core_template};
 use proto::v1;
 use serde_json::Value;
 
-use super::board::{Snapshot, Unjoin};
+use super::cluster_state::{Snapshot, Unjoin};
 use super::queue::Priority;
 use super::reconcile::{Error, Reconciler, namespace_of};
 use super::removal::Asked;
@@ -145,7 +145,7 @@ impl Reconciler {
         let paid = self.ledger.with(key, &template.uid, |entry| entry.paid.get(cluster) == Some(&account));
         let charge = charge.filter(|_| !paid);
         let asked = Asked { key, cluster, cause, charge, replacement, epoch: self.epochs.current(), decided };
-        let frozen = self.board.snapshot().frozen.clone();
+        let frozen = self.cluster_state.snapshot().frozen.clone();
         match self.gate.ask(&asked, frozen) {
             Ok(permit) => {
                 self.ledger.with(key, &template.uid, |entry| {
@@ -154,7 +154,7 @@ impl Reconciler {
                 });
                 let epoch = self.epochs.next().await?;
                 // A freeze makes void what has an older epoch than it; that this one is not newer is seen here.
-                if self.board.snapshot().frozen.is_some() {
+                if self.cluster_state.snapshot().frozen.is_some() {
                     self.queue.add_after(key.clone(), Priority::Background, ASK_AGAIN);
                     return Ok(());
                 }
@@ -237,7 +237,7 @@ impl Reconciler {
     /// Whether no former namesake's copy is waited for before a template goes.
     async fn former_are_gone(&self, key: &Key, uid: &str) -> Result<bool, Error> {
         let Some(decided) = self.world.decided(key) else { return Ok(true) };
-        let owed = self.owed(key, uid, &self.board.snapshot(), decided.spec.former.clone());
+        let owed = self.owed(key, uid, &self.cluster_state.snapshot(), decided.spec.former.clone());
         self.release_former(key, &owed).await?;
         Ok(owed.is_empty())
     }
@@ -340,7 +340,7 @@ impl Reconciler {
             return Ok(());
         }
         let uid = decided.spec.template.uid.as_str();
-        let snapshot = self.board.snapshot();
+        let snapshot = self.cluster_state.snapshot();
         let gone = self.ledger.with(key, uid, |entry| entry.gone.clone());
         let mut waiting = !self.former_are_gone(key, uid).await?;
         for target in &decided.spec.clusters {
@@ -355,7 +355,7 @@ impl Reconciler {
 
     /// Clusters that hold a copy, as far as is known, and have not said that it is gone.
     fn holders(&self, template: &Template) -> Vec<String> {
-        let snapshot = self.board.snapshot();
+        let snapshot = self.cluster_state.snapshot();
         let gone = self.ledger.with(&template.key, &template.uid, |entry| entry.gone.clone());
         let Some(decided) = self.world.decided(&template.key) else { return Vec::new() };
         decided
@@ -540,7 +540,7 @@ mod tests {
             result: v1::RemoveResult::Released.into(),
             ..v1::Removed::default()
         };
-        hub.ear.heard("taiwan", Event::Removed(answer));
+        hub.agent_events.heard("taiwan", Event::Removed(answer));
         until(|| former(&hub) == [old("tokyo")]).await;
     }
 

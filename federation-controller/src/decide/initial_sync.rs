@@ -1,6 +1,6 @@
-//! The first round after a start: everything that there was when the views became whole is worked on once.
+//! The initial sync after a start: everything that there was when the views became whole is worked on once.
 //!
-//! Not "the queue was empty": in a busy federation it seldom is, and until the round is over no agent's leases are renewed.
+//! Not "the queue was empty": in a busy federation it seldom is, and until it is over no agent's leases are renewed.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -9,22 +9,22 @@ use std::hash::Hash;
 /// agents' leases from being renewed.
 const TRIES: u8 = 20;
 
-/// What is left of the first round.
+/// What is left of the initial sync.
 #[derive(Debug)]
-pub(super) struct FirstRound<K> {
+pub(super) struct InitialSync<K> {
     // Before the views are whole: what was worked on.
     worked: HashSet<K>,
     // How often each has failed.
     left: Option<HashMap<K, u8>>,
 }
 
-impl<K> Default for FirstRound<K> {
+impl<K> Default for InitialSync<K> {
     fn default() -> Self {
         Self { worked: HashSet::new(), left: None }
     }
 }
 
-impl<K: Clone + Eq + Hash> FirstRound<K> {
+impl<K: Clone + Eq + Hash> InitialSync<K> {
     /// The views are whole: there is `all`, and `queued` of it is to be looked at, for the first time or again. Returns what is left.
     pub(super) fn begin(
         &mut self,
@@ -78,42 +78,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_round_ends_when_what_there_was_is_done_however_much_comes_meanwhile() {
-        let mut round = FirstRound::default();
-        round.worked(&1);
-        round.worked(&2);
-        assert!(!round.is_over(), "the views are not whole yet");
+    fn the_sync_ends_when_what_there_was_is_done_however_much_comes_meanwhile() {
+        let mut sync = InitialSync::default();
+        sync.worked(&1);
+        sync.worked(&2);
+        assert!(!sync.is_over(), "the views are not whole yet");
         // 2 was changed since, and waits again.
-        let mut left = round.begin([1, 2, 3], [2]);
+        let mut left = sync.begin([1, 2, 3], [2]);
         left.sort_unstable();
         assert_eq!(left, [2, 3]);
         for busy in 10..100 {
-            round.worked(&busy);
-            assert!(!round.is_over());
+            sync.worked(&busy);
+            assert!(!sync.is_over());
         }
-        round.worked(&3);
-        assert!(!round.is_over());
-        round.worked(&2);
-        assert!(round.is_over());
+        sync.worked(&3);
+        assert!(!sync.is_over());
+        sync.worked(&2);
+        assert!(sync.is_over());
     }
 
     #[test]
     fn what_fails_is_waited_for_but_not_for_ever() {
-        let mut round = FirstRound::default();
-        round.failed(&1);
-        assert_eq!(round.begin([1], []), [1]);
+        let mut sync = InitialSync::default();
+        sync.failed(&1);
+        assert_eq!(sync.begin([1], []), [1]);
         for _ in 1..TRIES {
-            round.failed(&1);
-            assert!(!round.is_over());
+            sync.failed(&1);
+            assert!(!sync.is_over());
         }
-        round.failed(&1);
-        assert!(round.is_over());
+        sync.failed(&1);
+        assert!(sync.is_over());
     }
 
     #[test]
-    fn where_there_is_nothing_the_round_is_over_at_once() {
-        let mut round = FirstRound::<u32>::default();
-        assert!(!round.is_over());
-        assert!(round.begin([], []).is_empty() && round.is_over());
+    fn where_there_is_nothing_the_sync_is_over_at_once() {
+        let mut sync = InitialSync::<u32>::default();
+        assert!(!sync.is_over());
+        assert!(sync.begin([], []).is_empty() && sync.is_over());
     }
 }

@@ -14,7 +14,7 @@ use proto::v1;
 use tonic::Status;
 
 use super::ahead::Ahead;
-use super::board::Board;
+use super::cluster_state::ClusterState;
 use super::ledger::Ledger;
 use super::queue::{Priority, Queue};
 use crate::act::clusters::ClusterStatuses;
@@ -28,9 +28,9 @@ use crate::traffic::Traffic;
 
 /// Takes in what the agents say.
 #[derive(Clone)]
-pub(crate) struct Ear {
+pub(crate) struct AgentEvents {
     pub(crate) world: World,
-    pub(crate) board: Board,
+    pub(crate) cluster_state: ClusterState,
     pub(crate) health: Health,
     pub(crate) ahead: Ahead,
     pub(crate) sessions: Sessions,
@@ -46,7 +46,7 @@ pub(crate) struct Ear {
     pub(crate) met: Arc<Mutex<BTreeSet<String>>>,
 }
 
-impl Listener for Ear {
+impl Listener for AgentEvents {
     fn heard(&self, cluster: &str, event: Event) {
         match event {
             Event::Connected(hello) => self.connected(cluster, hello),
@@ -54,7 +54,7 @@ impl Listener for Ear {
             Event::Heartbeat(_) if self.world.cluster(cluster).is_none() => {}
             Event::Heartbeat(mut heartbeat) => {
                 let apis = std::mem::take(&mut heartbeat.apis);
-                if !apis.is_empty() && self.board.serves(cluster, apis) {
+                if !apis.is_empty() && self.cluster_state.serves(cluster, apis) {
                     self.cluster_statuses.now(cluster);
                     self.look_at_all();
                 }
@@ -62,7 +62,7 @@ impl Listener for Ear {
                     Signal::Heartbeat { api_ok: heartbeat.api_ok, message: heartbeat.api_message.clone() };
                 let votes = std::mem::take(&mut heartbeat.votes);
                 self.keep_above(cluster, heartbeat.epoch, true);
-                self.board.heartbeat(cluster, heartbeat);
+                self.cluster_state.heartbeat(cluster, heartbeat);
                 self.health.observe(cluster, signal);
                 self.health.heard(&Voter::Peer(cluster.to_owned()), &votes);
                 self.cluster_statuses.beat(cluster);
@@ -138,7 +138,7 @@ impl Listener for Ear {
     }
 }
 
-impl Ear {
+impl AgentEvents {
     fn connected(&self, cluster: &str, mut hello: v1::Hello) {
         if let Some(acted) = hello.acted.take() {
             // Before what was done is adopted: what is lost still must not be given its share back for its heartbeats.
@@ -147,7 +147,7 @@ impl Ear {
         }
         self.world.age_reports(cluster);
         let epoch = hello.epoch.max(hello.plans_epoch);
-        let changed = self.board.hello(cluster, hello);
+        let changed = self.cluster_state.hello(cluster, hello);
         let heard_of_us = !self.met.lock().insert(cluster.to_owned());
         self.keep_above(cluster, epoch, heard_of_us);
         self.cluster_statuses.now(cluster);
@@ -157,7 +157,7 @@ impl Ear {
     }
 
     fn keep_above(&self, cluster: &str, newest: u64, heard_of_us: bool) {
-        let hello = self.board.member(cluster).hello.unwrap_or_default();
+        let hello = self.cluster_state.member(cluster).hello.unwrap_or_default();
         self.ahead.agent(cluster, newest, &hello.incarnation, heard_of_us);
     }
 
