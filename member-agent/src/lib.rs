@@ -23,8 +23,10 @@
 //! the template's uid. The agent writes with server-side apply as field manager `federation` and in no other way, but for
 //! taking the marks off.
 
+mod api_watch;
 mod discovery;
 mod drift;
+mod drill_probe;
 mod events;
 mod executor;
 pub mod identity;
@@ -32,17 +34,15 @@ mod link;
 pub mod manifest;
 mod meeting;
 mod member;
+mod member_health;
 mod metrics;
 mod options;
 mod posts;
-mod reach;
-mod served;
 mod service;
+mod service_addresses;
 mod store;
 #[cfg(test)]
 mod testing;
-mod vantage;
-mod vitals;
 mod watch;
 mod welcome;
 mod world;

@@ -20,11 +20,11 @@ use crate::manifest::Wanted;
 use crate::member::Member;
 use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::reach::Reach;
+use crate::service_addresses::ServiceAddresses;
 use crate::store::{self, Store};
 use crate::welcome::{self, Welcome};
 use crate::world::{REPORTS, World};
-use crate::{served, vitals, watch as watches};
+use crate::{api_watch, member_health, watch as watches};
 
 /// Why the agent ended.
 #[derive(Debug, thiserror::Error)]
@@ -120,10 +120,11 @@ impl Service {
         }
         let member = Member::new(client.clone());
         let executor = Executor::new(member.clone(), world.clone(), metrics.clone(), shutdown.token());
-        let reach = Arc::new(Reach::new(world.clone()));
+        let addresses = Arc::new(ServiceAddresses::new(world.clone()));
         let (not_after_in, not_after) = watch::channel(membership.peer()?.not_after);
         let health = || self.health.clone();
-        let (api, wanted, jobs, reached) = (member.client(), world.clone(), executor.clone(), reach.clone());
+        let (api, wanted, jobs, reached) =
+            (member.client(), world.clone(), executor.clone(), addresses.clone());
         let (checks, ending) = (health(), shutdown.clone());
         let watch = move || {
             let (jobs, reached) = (jobs.clone(), reached.clone());
@@ -132,13 +133,13 @@ impl Service {
         let watching = tokio::spawn(tasks::supervise("watches", health(), shutdown.clone(), watch));
         let (api, wanted, counted) = (client.clone(), world.clone(), metrics.clone());
         let look = move || {
-            let (api, reach, wanted) = (api.clone(), reach.clone(), wanted.clone());
-            vitals::watch(api, reach, wanted, counted.clone(), not_after.clone())
+            let (api, addresses, wanted) = (api.clone(), addresses.clone(), wanted.clone());
+            member_health::watch(api, addresses, wanted, counted.clone(), not_after.clone())
         };
         let probing = tokio::spawn(tasks::supervise("vitals", health(), shutdown.clone(), look));
         let discovery = Arc::new(Discovery::new(client));
         let (of, wanted) = (discovery.clone(), world.clone());
-        let discover = move || served::watch(of.clone(), wanted.clone());
+        let discover = move || api_watch::watch(of.clone(), wanted.clone());
         let serving = tokio::spawn(tasks::supervise("discovery", health(), shutdown.clone(), discover));
         // Ends with this run, however it ends.
         let looking = shutdown.child();

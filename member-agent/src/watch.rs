@@ -26,7 +26,7 @@ use crate::drift;
 use crate::events::Filter;
 use crate::executor::Executor;
 use crate::manifest;
-use crate::reach::Reach;
+use crate::service_addresses::ServiceAddresses;
 use crate::world::{Collection, Report, World};
 
 /// The name of the watches among what can fail.
@@ -38,7 +38,7 @@ pub(crate) async fn all(
     client: Client,
     world: Arc<World>,
     executor: Executor,
-    reach: Arc<Reach>,
+    addresses: Arc<ServiceAddresses>,
     health: Health,
     shutdown: Shutdown,
 ) {
@@ -47,8 +47,8 @@ pub(crate) async fn all(
     let watch = move || events(api.clone(), of.clone());
     watches.spawn(tasks::supervise(WATCHES, health.clone(), shutdown.clone(), watch));
     let of_part = |part: Part| {
-        let (client, reach) = (client.clone(), reach.clone());
-        let watch = move || parts(client.clone(), part, reach.clone());
+        let (client, addresses) = (client.clone(), addresses.clone());
+        let watch = move || parts(client.clone(), part, addresses.clone());
         tasks::supervise(WATCHES, health.clone(), shutdown.clone(), watch)
     };
     watches.spawn(of_part(Part::Nodes));
@@ -64,9 +64,9 @@ pub(crate) async fn all(
                 watches.spawn(of_part(Part::Endpoints));
             }
             let (client, world) = (client.clone(), world.clone());
-            let (executor, reach) = (executor.clone(), reach.clone());
+            let (executor, addresses) = (executor.clone(), addresses.clone());
             let watch = move || {
-                copies(client.clone(), collection.clone(), world.clone(), executor.clone(), reach.clone())
+                copies(client.clone(), collection.clone(), world.clone(), executor.clone(), addresses.clone())
             };
             watches.spawn(tasks::supervise(WATCHES, health.clone(), shutdown.clone(), watch));
         }
@@ -89,14 +89,14 @@ async fn copies(
     collection: Collection,
     world: Arc<World>,
     executor: Executor,
-    reach: Arc<Reach>,
+    addresses: Arc<ServiceAddresses>,
 ) {
     let config = watcher::Config::default().labels(&format!("{}=true", marks::MANAGED));
     let is_service = collection.0.is_empty() && collection.2 == "services";
     let key_of = |object: &Value| key(&collection, object);
     let gone = async |key: &Key| {
         if is_service {
-            reach.service(key, None).await;
+            addresses.service(key, None).await;
         }
         executor.missing(key);
     };
@@ -113,7 +113,7 @@ async fn copies(
                 let take = async {
                     seen(&world, &executor, &key, &object).await;
                     if is_service {
-                        reach.service(&key, Some(&object)).await;
+                        addresses.service(&key, Some(&object)).await;
                     }
                 };
                 one(&key, take).await;
@@ -185,7 +185,7 @@ enum Part {
 }
 
 /// Tells each of them as it comes and changes, and that it is gone, also while nobody watched.
-async fn parts(client: Client, part: Part, reach: Arc<Reach>) {
+async fn parts(client: Client, part: Part, addresses: Arc<ServiceAddresses>) {
     let collection = match part {
         Part::Endpoints => core("endpoints", "Endpoints"),
         Part::Nodes => core("nodes", "Node"),
@@ -193,16 +193,16 @@ async fn parts(client: Client, part: Part, reach: Arc<Reach>) {
     let tell = async |key: &Key, live: Option<&Value>| {
         let tell = async {
             match part {
-                Part::Endpoints => reach.endpoints(&key.namespace, &key.name, live).await,
-                Part::Nodes => reach.node(&key.name, live).await,
+                Part::Endpoints => addresses.endpoints(&key.namespace, &key.name, live).await,
+                Part::Nodes => addresses.node(&key.name, live).await,
             }
         };
         one(key, tell).await;
     };
     // What a watch before this one told may have gone meanwhile.
     let before = match part {
-        Part::Endpoints => reach.with_endpoints(),
-        Part::Nodes => reach.nodes().into_iter().map(|name| (String::new(), name)).collect(),
+        Part::Endpoints => addresses.with_endpoints(),
+        Part::Nodes => addresses.nodes().into_iter().map(|name| (String::new(), name)).collect(),
     };
     let key_of = |(namespace, name)| Key { namespace, name, ..key(&collection, &Value::Null) };
     let mut known: HashMap<Key, bool> = before.into_iter().map(|name| (key_of(name), false)).collect();
@@ -430,13 +430,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_went_between_two_watches_is_known_no_more() {
-        let reach = Arc::new(Reach::new(Arc::new(World::new(mpsc::channel(1).0))));
+        let addresses = Arc::new(ServiceAddresses::new(Arc::new(World::new(mpsc::channel(1).0))));
         let known = async |client: Client, nodes: &[&str], endpoints: &[&str]| {
             let watches = [Part::Nodes, Part::Endpoints]
-                .map(|part| tokio::spawn(parts(client.clone(), part, reach.clone())));
+                .map(|part| tokio::spawn(parts(client.clone(), part, addresses.clone())));
             let there = || {
-                let named = reach.with_endpoints().into_iter().map(|(_, name)| name);
-                let (mut now, mut named): (_, Vec<String>) = (reach.nodes(), named.collect());
+                let named = addresses.with_endpoints().into_iter().map(|(_, name)| name);
+                let (mut now, mut named): (_, Vec<String>) = (addresses.nodes(), named.collect());
                 now.sort_unstable();
                 named.sort_unstable();
                 now == nodes && named == endpoints
@@ -485,9 +485,8 @@ mod tests {
             Metrics::default(),
             CancellationToken::new(),
         );
-        let reach = Arc::new(Reach::new(world.clone()));
-        let watching =
-            tokio::spawn(all(client, world, executor, reach, Health::new(), Shutdown::new()));
+        let addresses = Arc::new(ServiceAddresses::new(world.clone()));
+        let watching = tokio::spawn(all(client, world, executor, addresses, Health::new(), Shutdown::new()));
         let told = async {
             let mut absent = Vec::new();
             while absent.last() != Some(&true) {
@@ -533,8 +532,8 @@ mod tests {
         world.put(Arc::new(Wanted::new(held(service(), "{}"))));
         let (member, stop) = (Member::new(client.clone()), CancellationToken::new());
         let executor = Executor::new(member, world.clone(), Metrics::default(), stop);
-        let (reach, health) = (Arc::new(Reach::new(world.clone())), Health::new());
-        let watching = tokio::spawn(all(client, world, executor, reach, health.clone(), Shutdown::new()));
+        let (addresses, health) = (Arc::new(ServiceAddresses::new(world.clone())), Health::new());
+        let watching = tokio::spawn(all(client, world, executor, addresses, health.clone(), Shutdown::new()));
         let again = async {
             while services.load(Ordering::SeqCst) < 2 {
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,8 +1,8 @@
 //! The agent's side: the desired state with its fences, and the session.
 
 mod backoff;
-mod beats;
 mod desired;
+mod heartbeats;
 mod isolation;
 mod leases;
 mod outbox;

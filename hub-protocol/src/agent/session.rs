@@ -1,17 +1,17 @@
 //! The agent's session: connects, keeps the desired state, answers, and tells its executor what to do.
 //!
-//! A sans-IO state machine: [`Session`] takes messages, outcomes and the time, and returns messages and [`Action`]s. `obey` handles the hub's
-//! messages, `tell` the executor's reports.
+//! A sans-IO state machine: [`Session`] takes messages, outcomes and the time, and returns messages and [`Action`]s. `downstream` handles the hub's
+//! messages, `upstream` the executor's reports.
 
-mod obey;
-mod tell;
+mod downstream;
 mod types;
+mod upstream;
 
 use std::collections::VecDeque;
 
 use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
 
-use super::beats::Beats;
+use super::heartbeats::Heartbeats;
 use super::isolation::Isolation;
 use super::leases::Leases;
 use super::outbox::Outbox;
@@ -62,7 +62,7 @@ pub struct Session {
     heartbeat_ms: u64,
     beat_at: u64,
     beaten_at: u64,
-    beats: Beats,
+    heartbeats: Heartbeats,
     rtt_micros: u32,
     hub_epoch: u64,
     hub_incarnation: String,
@@ -109,7 +109,7 @@ impl Session {
             heartbeat_ms: HEARTBEAT_MS.into(),
             beat_at: 0,
             beaten_at: 0,
-            beats: Beats::default(),
+            heartbeats: Heartbeats::default(),
             rtt_micros: 0,
             hub_epoch: 0,
             hub_incarnation: String::new(),
@@ -182,7 +182,7 @@ impl Session {
     pub fn connected(&mut self, now: u64, session: String) {
         self.outbox.restart();
         self.session.clone_from(&session);
-        self.beats = Beats::default();
+        self.heartbeats = Heartbeats::default();
         self.leases.restart();
         self.hub_epoch = 0;
         self.apis_changed = false;
@@ -228,7 +228,7 @@ impl Session {
         let Some(message) = message.message else { return };
         match (self.link, message) {
             (Link::Greeting { .. }, Down::Welcome(welcome)) => self.welcomed(now, &welcome),
-            (Link::Up, message) => self.obey(now, message),
+            (Link::Up, message) => self.receive(now, message),
             // Before the Welcome nothing is known of who speaks; the rest is of a stream that is over.
             _ => {}
         }
@@ -264,7 +264,7 @@ impl Session {
             }
             Link::Up if now >= self.beat_at => {
                 let lost_after = self.config.lost_after;
-                if self.beats.are_lost(now, lost_after, u64::from(lost_after) * self.heartbeat_ms) {
+                if self.heartbeats.are_lost(now, lost_after, u64::from(lost_after) * self.heartbeat_ms) {
                     self.close("the hub answers no heartbeats");
                 } else {
                     self.beat(now);
@@ -314,7 +314,7 @@ impl Session {
 
     fn beat(&mut self, now: u64) {
         self.beaten_at = now;
-        let sequence = self.beats.next(now);
+        let sequence = self.heartbeats.next(now);
         self.leases.beat(sequence, now);
         self.beat_at = now + self.heartbeat_ms;
         let digest = self.desired.digest();

@@ -16,6 +16,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::Link;
 use super::beside::{Connection, Input, ask, open, renew};
+use crate::drill_probe::DrillProbe;
 use crate::events;
 use crate::executor::Job;
 use crate::identity::Membership;
@@ -23,7 +24,6 @@ use crate::manifest::Wanted;
 use crate::meeting::Meetings;
 use crate::posts::Posts;
 use crate::store;
-use crate::vantage::Vantage;
 use crate::world::Report;
 
 /// Longest time between two turns, milliseconds.
@@ -39,7 +39,7 @@ pub(super) struct Turn {
     pub(super) beside: JoinSet<()>,
     posts: Posts,
     meetings: Meetings,
-    vantage: Vantage,
+    drill_probe: DrillProbe,
     // Tells a new stream's words from an old one's.
     attempt: u64,
     connection: Option<Connection>,
@@ -70,7 +70,7 @@ impl Turn {
             beside,
             posts,
             meetings: Meetings::default(),
-            vantage: Vantage::default(),
+            drill_probe: DrillProbe::default(),
             attempt: 0,
             connection: None,
             waiting: None,
@@ -162,7 +162,7 @@ impl Turn {
                 link.metrics.acts.inc();
             }
             Action::Look(order) => {
-                if let Some(telling) = self.vantage.look(order, &link.membership, &link.hub) {
+                if let Some(telling) = self.drill_probe.look(order, &link.membership, &link.hub) {
                     self.beside.spawn(telling);
                 }
             }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::metrics::Metrics;
-use crate::reach::Reach;
+use crate::service_addresses::ServiceAddresses;
 use crate::world::{Report, World};
 
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ struct Taken {
 /// Probes each second and reports what it sees.
 pub(crate) async fn watch(
     client: Client,
-    reach: Arc<Reach>,
+    addresses: Arc<ServiceAddresses>,
     world: Arc<World>,
     metrics: Metrics,
     not_after: watch::Receiver<i64>,
@@ -46,7 +46,7 @@ pub(crate) async fn watch(
     // Beside each other: whether the API server answers is asked each second, however long the list of pods takes.
     tokio::select! {
         () = count(&client, &taken) => {}
-        () = beat(&client, &reach, &world, &metrics, &not_after, &taken) => {}
+        () = beat(&client, &addresses, &world, &metrics, &not_after, &taken) => {}
     }
 }
 
@@ -75,7 +75,7 @@ async fn count(client: &Client, taken: &watch::Sender<Taken>) {
 
 async fn beat(
     client: &Client,
-    reach: &Reach,
+    addresses: &ServiceAddresses,
     world: &World,
     metrics: &Metrics,
     not_after: &watch::Receiver<i64>,
@@ -92,7 +92,7 @@ async fn beat(
             cpu_requested_millis: taken.cpu_millis,
             memory_requested_bytes: taken.memory_bytes,
             pods_running: taken.pods,
-            ..reach.capacity()
+            ..addresses.capacity()
         };
         let vitals = Vitals {
             api_ok: probe.is_ok(),
@@ -186,9 +186,9 @@ mod tests {
     async fn a_list_of_pods_that_takes_long_keeps_no_word_of_the_api_server_back() {
         let (reports, mut heard) = tokio::sync::mpsc::channel(4);
         let world = Arc::new(World::new(reports));
-        let reach = Arc::new(Reach::new(world.clone()));
+        let addresses = Arc::new(ServiceAddresses::new(world.clone()));
         let (_, not_after) = watch::channel(0);
-        let watching = tokio::spawn(watch(member(None), reach, world, Metrics::default(), not_after));
+        let watching = tokio::spawn(watch(member(None), addresses, world, Metrics::default(), not_after));
         for _ in 0..2 {
             let report = timeout(4 * PROBE_EVERY, heard.recv()).await.expect("it is told each second");
             assert!(matches!(report, Some(Report::Vitals(vitals)) if vitals.api_ok));

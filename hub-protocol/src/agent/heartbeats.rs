@@ -8,14 +8,14 @@ const REMEMBERED: usize = 64;
 
 /// The unanswered heartbeats of one stream. They are numbered from 1.
 #[derive(Debug, Default)]
-pub(super) struct Beats {
+pub(super) struct Heartbeats {
     newest: u64,
     answered: u64,
     /// Number and time of sending, milliseconds, oldest first.
     unanswered: VecDeque<(u64, u64)>,
 }
 
-impl Beats {
+impl Heartbeats {
     /// The number of a heartbeat that is sent now.
     pub(super) fn next(&mut self, now: u64) -> u64 {
         self.newest += 1;

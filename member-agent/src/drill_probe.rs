@@ -24,7 +24,7 @@ const LOOK_MAX: usize = 1 << 20;
 
 /// The users, while there are any. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Vantage(Arc<Mutex<Option<Watching>>>);
+pub(crate) struct DrillProbe(Arc<Mutex<Option<Watching>>>);
 
 struct Watching {
     drill: String,
@@ -33,7 +33,7 @@ struct Watching {
     crowd: Crowd,
 }
 
-impl Vantage {
+impl DrillProbe {
     /// The hub says what to look at. If that is new, returns what says what is seen, to be run beside the session.
     pub(crate) fn look(
         &self,
@@ -91,11 +91,11 @@ impl Vantage {
 }
 
 /// Says what is seen, until the drill's users are gone.
-async fn tell(vantage: Vantage, drill: String, membership: Membership, hub: String) {
+async fn tell(drill_probe: DrillProbe, drill: String, membership: Membership, hub: String) {
     let mut client: Option<AgentClient<Channel>> = None;
     loop {
         tokio::time::sleep(TELL).await;
-        let Some(users) = vantage.said(&drill) else { return };
+        let Some(users) = drill_probe.said(&drill) else { return };
         if users.is_empty() {
             continue;
         }

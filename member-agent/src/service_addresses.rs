@@ -44,14 +44,14 @@ struct Ready {
 
 /// Collects what the watches see and reports a Service when its reachability may have changed; the session drops repeats.
 #[derive(Debug)]
-pub(crate) struct Reach {
+pub(crate) struct ServiceAddresses {
     world: Arc<World>,
     state: Mutex<State>,
     // Held from when a Service is described until that is told: of two watches' words the newer is told last.
     telling: tokio::sync::Mutex<()>,
 }
 
-impl Reach {
+impl ServiceAddresses {
     pub(crate) fn new(world: Arc<World>) -> Self {
         Self { world, state: Mutex::default(), telling: tokio::sync::Mutex::default() }
     }
@@ -283,12 +283,12 @@ mod tests {
     #[tokio::test]
     async fn endpoints_that_are_gone_are_not_remembered() {
         let (reports, _heard) = tokio::sync::mpsc::channel(1);
-        let reach = Reach::new(Arc::new(World::new(reports)));
+        let addresses = ServiceAddresses::new(Arc::new(World::new(reports)));
         let endpoints = json!({"subsets": [{"addresses": [{"ip": "10.1.0.1"}]}]});
-        reach.endpoints("shop", "web", Some(&endpoints)).await;
-        assert_eq!(reach.state.lock().ready.len(), 1);
-        reach.endpoints("shop", "web", None).await;
-        assert!(reach.state.lock().ready.is_empty());
+        addresses.endpoints("shop", "web", Some(&endpoints)).await;
+        assert_eq!(addresses.state.lock().ready.len(), 1);
+        addresses.endpoints("shop", "web", None).await;
+        assert!(addresses.state.lock().ready.is_empty());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -297,12 +297,12 @@ mod tests {
         let (reports, mut heard) = tokio::sync::mpsc::channel(8);
         let world = Arc::new(World::new(reports));
         world.put(Arc::new(Wanted::new(held(key.clone(), "{}"))));
-        let reach = Arc::new(Reach::new(world));
+        let addresses = Arc::new(ServiceAddresses::new(world));
         let service = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.96.0.1"}});
         for round in 1..3000 {
             let addresses = if round % 2 == 0 { json!([]) } else { json!([{"ip": "10.1.0.1"}]) };
             let endpoints = json!({"subsets": [{"addresses": addresses}]});
-            let (one, other) = (reach.clone(), reach.clone());
+            let (one, other) = (addresses.clone(), addresses.clone());
             let (key, service) = (key.clone(), service.clone());
             let services = tokio::spawn(async move { one.service(&key, Some(&service)).await });
             let ready = tokio::spawn(async move { other.endpoints("shop", "web", Some(&endpoints)).await });

@@ -31,7 +31,7 @@ impl Session {
         self.judge_hub();
     }
 
-    pub(super) fn obey(&mut self, now: u64, message: Down) {
+    pub(super) fn receive(&mut self, now: u64, message: Down) {
         self.survivors.hear_hub(now);
         match message {
             Down::Welcome(_) => {}
@@ -79,7 +79,7 @@ impl Session {
             Down::Look(look) => self.actions.push_back(Action::Look(look)),
             Down::Probes(probes) => self.actions.push_back(Action::Probe(probes.probes)),
             Down::HeartbeatAck(ack) => {
-                if let Some(round_trip) = self.beats.answer(now, ack.sequence) {
+                if let Some(round_trip) = self.heartbeats.answer(now, ack.sequence) {
                     self.rtt_micros = u32::try_from(round_trip.saturating_mul(1000)).unwrap_or(u32::MAX);
                 }
                 self.see_epoch(ack.epoch);
