@@ -280,7 +280,9 @@ impl Observer {
     fn policy(&self, change: Change) {
         let Some((namespace, name, policy)) = parts::<PlacementPolicy>(change) else { return };
         self.name_kinds(policy.as_ref().map(|policy| &policy.spec));
-        self.world.set_policy(namespace.clone(), name, policy);
+        if !self.world.set_policy(namespace.clone(), name, policy) {
+            return;
+        }
         for key in self.world.keys_in(&namespace) {
             self.queue.add(key, Priority::Normal);
         }
@@ -289,8 +291,9 @@ impl Observer {
     fn cluster_policy(&self, change: Change) {
         let Some((_, name, policy)) = parts::<ClusterPlacementPolicy>(change) else { return };
         self.name_kinds(policy.as_ref().map(|policy| &policy.spec));
-        self.world.set_cluster_policy(name, policy);
-        self.look_at_all(Priority::Normal);
+        if self.world.set_cluster_policy(name, policy) {
+            self.look_at_all(Priority::Normal);
+        }
     }
 
     fn name_kinds(&self, spec: Option<&PlacementPolicySpec>) {
@@ -510,6 +513,32 @@ mod tests {
         machine.health.observe("taiwan", Signal::SessionLost);
         machine.agent_left("taiwan", stream);
         assert_eq!(known(), (0, false, 0));
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_is_told_again_as_it_was_asks_for_no_look_at_anything() {
+        let machine = machine().await;
+        let config_map = json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u"}});
+        machine.observe("/api/v1/configmaps", Word::Present(config_map));
+        let asked = || {
+            let mut count = 0;
+            while let Some(key) = machine.queue.try_take() {
+                machine.queue.done(&key);
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(asked(), 1);
+        for (collection, namespace) in [("clusterplacementpolicies", None), ("placementpolicies", Some("shop"))] {
+            let path = format!("/apis/federation.rs/v1alpha1/{collection}");
+            let policy = |generation: i64| {
+                json!({"metadata": {"name": "a", "namespace": namespace, "generation": generation}, "spec": {}})
+            };
+            for (generation, looks) in [(1, 1), (1, 0), (2, 1)] {
+                machine.observe(&path, Word::Present(policy(generation)));
+                assert_eq!(asked(), looks, "{collection} of generation {generation}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -17,14 +17,19 @@ impl<T> Default for Shelf<T> {
     }
 }
 
-impl<T: Clone> Shelf<T> {
-    /// Keeps an object, or forgets it if it is gone.
-    pub(crate) fn set(&mut self, namespace: String, name: String, object: Option<T>) {
+impl<T: Clone + PartialEq> Shelf<T> {
+    /// Keeps an object, or forgets it if it is gone. Says whether that changes anything: a list tells all again.
+    pub(crate) fn set(&mut self, namespace: String, name: String, object: Option<T>) -> bool {
+        let key = (namespace, name);
+        if self.objects.get(&key) == object.as_ref() {
+            return false;
+        }
         self.all = OnceLock::new();
         match object {
-            Some(object) => self.objects.insert((namespace, name), object),
-            None => self.objects.remove(&(namespace, name)),
+            Some(object) => self.objects.insert(key, object),
+            None => self.objects.remove(&key),
         };
+        true
     }
 
     /// All of them, in order. The same list while nothing changes.
@@ -43,13 +48,14 @@ mod tests {
         let key = |name: &str| ("shop".to_owned(), name.to_owned());
         let set = |shelf: &mut Shelf<u32>, name: &str, object| {
             let (namespace, name) = key(name);
-            shelf.set(namespace, name, object);
+            shelf.set(namespace, name, object)
         };
-        set(&mut shelf, "b", Some(1));
+        assert!(!set(&mut shelf, "b", None));
+        assert!(set(&mut shelf, "b", Some(1)));
         set(&mut shelf, "a", Some(2));
         let first = shelf.all();
         assert_eq!(*first, [2, 1]);
-        assert!(Arc::ptr_eq(&first, &shelf.all()));
+        assert!(!set(&mut shelf, "b", Some(1)) && Arc::ptr_eq(&first, &shelf.all()), "told again");
         set(&mut shelf, "b", Some(3));
         set(&mut shelf, "a", None);
         assert_eq!((&**first, &**shelf.all()), (&[2, 1][..], &[3][..]), "who reads is not disturbed");

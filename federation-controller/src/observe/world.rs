@@ -264,14 +264,19 @@ impl World {
         (inner.policies.all(), inner.cluster_policies.all())
     }
 
-    /// Keeps a policy of a namespace, or forgets it.
-    pub(crate) fn set_policy(&self, namespace: String, name: String, policy: Option<PlacementPolicy>) {
-        self.0.write().policies.set(namespace, name, policy);
+    /// Keeps a policy of a namespace, or forgets it. Says whether that changes anything.
+    pub(crate) fn set_policy(
+        &self,
+        namespace: String,
+        name: String,
+        policy: Option<PlacementPolicy>,
+    ) -> bool {
+        self.0.write().policies.set(namespace, name, policy)
     }
 
-    /// Keeps a policy of the whole federation, or forgets it.
-    pub(crate) fn set_cluster_policy(&self, name: String, policy: Option<ClusterPlacementPolicy>) {
-        self.0.write().cluster_policies.set(String::new(), name, policy);
+    /// Keeps a policy of the whole federation, or forgets it. Says whether that changes anything.
+    pub(crate) fn set_cluster_policy(&self, name: String, policy: Option<ClusterPlacementPolicy>) -> bool {
+        self.0.write().cluster_policies.set(String::new(), name, policy)
     }
 
     /// Traffic policies.
