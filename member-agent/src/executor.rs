@@ -26,7 +26,7 @@ use crate::world::{Report, World};
 const CONCURRENT: usize = 32;
 const RETRY_BASE: Duration = Duration::from_millis(200);
 const RETRY_CAP: Duration = Duration::from_secs(30);
-/// Pause before an object whose task panicked is tried again.
+/// Pause before an object whose task panicked is tried again. It doubles while that goes on, up to [`RETRY_CAP`].
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 /// Corrections of one object without a pause. After that another writer keeps changing it, and each further correction waits twice as long.
 const QUICK_CORRECTIONS: u32 = 5;
@@ -161,6 +161,7 @@ impl Executor {
 
     async fn work(self, key: Key) {
         let mut last_written = 0;
+        let mut pause = AFTER_PANIC;
         loop {
             let job = {
                 let mut slots = self.0.slots.lock();
@@ -177,11 +178,16 @@ impl Executor {
                 }
             };
             match tasks::caught("executor", self.carry_out(&key, job.clone())).await {
-                Ok(written) => last_written = written.unwrap_or(last_written),
+                Ok(written) => {
+                    last_written = written.unwrap_or(last_written);
+                    pause = AFTER_PANIC;
+                }
                 Err(panicked) => {
                     tracing::error!(%key, %panicked, "an object was not brought to what is wanted: again soon");
                     self.let_others_go(&key);
-                    tokio::time::sleep(AFTER_PANIC).await;
+                    self.tell_panicked(&job, &panicked).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_CAP);
                     self.put_back(&key, job);
                 }
             }
@@ -196,6 +202,23 @@ impl Executor {
             Job::Unmark { uid, epoch, .. } => self.withdraw(key, uid, epoch, false).await,
         }
         None
+    }
+
+    /// An Apply that panicked is tried again, and whoever looks at the Placement sees that.
+    async fn tell_panicked(&self, job: &Job, why: &tasks::Panicked) {
+        let Job::Apply { wanted, .. } = job else { return };
+        let entry = &wanted.entry;
+        self.tell(Report::Applied(v1::Applied {
+            key: Some((&entry.key).into()),
+            uid: entry.uid.clone(),
+            generation: entry.generation,
+            epoch: entry.epoch,
+            result: ApplyResult::Retrying.into(),
+            reason: "Panicked".into(),
+            message: format!("applying it failed, and is tried again: {why}"),
+            drift_corrected: false,
+        }))
+        .await;
     }
 
     /// A job that is not done comes first again, unless another Apply or a removal has taken an Apply's place.
@@ -432,9 +455,71 @@ async fn sleep_jittered(delay: Duration) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use kube::Client;
+    use kube::client::Body;
     use serde_json::json;
+    use tokio::sync::mpsc;
 
     use super::*;
+    use crate::testing::{held, service};
+
+    /// An executor in a member where this many requests panic before one is answered.
+    fn executor(panics: usize) -> (Executor, mpsc::Receiver<Report>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let answer = move |_: http::Request<Body>| {
+            let asked = asked.clone();
+            async move {
+                assert!(asked.fetch_add(1, Ordering::SeqCst) >= panics, "applying fails");
+                let object = json!({"metadata": {"resourceVersion": "5", "labels": {marks::MANAGED: "true"}}});
+                Ok::<_, tower::BoxError>(http::Response::new(Body::from(object.to_string().into_bytes())))
+            }
+        };
+        let (reports, told) = mpsc::channel(16);
+        let world = Arc::new(World::new(reports));
+        let member = Member::new(Client::new(tower::service_fn(answer), "default"));
+        (Executor::new(member, world, Metrics::default(), CancellationToken::new()), told)
+    }
+
+    #[tokio::test]
+    async fn an_apply_that_panics_is_told_of_and_tried_again() {
+        let (executor, mut told) = executor(1);
+        let wanted = Arc::new(Wanted::new(held(service(), "{}")));
+        executor.submit(Job::Apply { wanted, drift: false });
+        let mut reasons = Vec::new();
+        while reasons.len() < 2 {
+            match tokio::time::timeout(Duration::from_secs(20), told.recv()).await.unwrap().unwrap() {
+                Report::Applied(applied) => reasons.push((applied.result(), applied.reason)),
+                other => panic!("{other:?}"),
+            }
+        }
+        let reason = |result, reason: &str| (result, reason.to_owned());
+        assert_eq!(
+            reasons,
+            [reason(ApplyResult::Retrying, "Panicked"), reason(ApplyResult::Applied, "Applied")]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_panicked_comes_first_again_but_not_for_what_is_wanted_no_more() {
+        let (executor, _told) = executor(0);
+        let key = service();
+        let wanted = Arc::new(Wanted::new(held(key.clone(), "{}")));
+        let apply = || Job::Apply { wanted: wanted.clone(), drift: false };
+        let delete = || Job::Delete { key: key.clone(), uid: "t".into(), epoch: 1 };
+        let put_back = |job: Job, waiting: Vec<Job>| -> Vec<bool> {
+            let slot = Slot { queue: waiting.into(), ..Slot::default() };
+            executor.0.slots.lock().insert(key.clone(), slot);
+            executor.put_back(&key, job);
+            let slot = executor.0.slots.lock().remove(&key).unwrap();
+            slot.queue.iter().map(|job| matches!(job, Job::Apply { .. })).collect()
+        };
+        assert_eq!(put_back(apply(), vec![]), [true]);
+        assert_eq!(put_back(apply(), vec![apply()]), [true], "the newer one alone");
+        assert_eq!(put_back(apply(), vec![delete()]), [false], "it is not wanted any more");
+        assert_eq!(put_back(delete(), vec![apply()]), [false, true]);
+    }
 
     fn key(resource: &str) -> Key {
         Key { resource: resource.into(), name: "a".into(), ..Key::default() }
