@@ -124,15 +124,23 @@ impl Observer {
         match change {
             Change::Synced => {
                 self.world.synced(path);
-                if self.world.is_synced() {
-                    self.readiness.ready(SYNCED);
+                self.say_whether_synced();
+            }
+            Change::Untaken(count) => {
+                self.world.untaken(path, count);
+                if count == 0 {
+                    self.catch_up();
                 }
             }
-            Change::Untaken(count) => self.world.untaken(path, count),
-            Change::Broken => self.world.unsynced(path),
-            // With its definition went its objects, one by one; that none can be listed now says nothing more of them.
-            Change::NotServed if served == Served::WhileDefined => self.world.withdraw(path),
-            Change::NotServed => self.world.unsynced(path),
+            Change::NotServed if served == Served::WhileDefined => {
+                // With its definition went its objects, one by one; that none can be listed now says nothing more of them.
+                self.world.withdraw(path);
+                self.say_whether_synced();
+            }
+            Change::Broken | Change::NotServed => {
+                self.world.unsynced(path);
+                self.say_whether_synced();
+            }
             Change::Alive => {}
             Change::Present(_) | Change::Gone(_) => match path.strip_prefix(OWN) {
                 Some("clusters") => self.cluster(change),
@@ -151,6 +159,24 @@ impl Observer {
                 }
             },
         }
+    }
+
+    fn say_whether_synced(&self) {
+        match self.world.unread() {
+            None => self.readiness.ready(SYNCED),
+            Some(path) => self.readiness.wait_for(SYNCED, format!("{path} is not read to its end")),
+        }
+    }
+
+    /// Objects that could not be taken in at first are taken in. What differed in them may have been kept before it was told on, and does not differ
+    /// any more.
+    fn catch_up(&self) {
+        for name in self.world.clusters().keys() {
+            self.sessions.look_again(name);
+        }
+        self.cluster_state.rebuild();
+        self.traffic.poke();
+        self.look_at_all(Priority::Normal);
     }
 
     /// Events are delivered, not kept; nothing waits for their view to be whole.
@@ -481,73 +507,4 @@ async fn served(client: &Client) -> Result<impl Fn(&Kind) -> bool, kube::Error> 
 }
 
 #[cfg(test)]
-mod tests {
-    use federation_core::health::Signal;
-    use hub_protocol::hub::Event;
-    use proto::v1;
-    use serde_json::json;
-
-    use crate::hub::sessions::Listener as _;
-    use crate::machine::Word;
-    use crate::testing::machine;
-
-    const CLUSTERS: &str = "/apis/federation.rs/v1alpha1/clusters";
-
-    #[tokio::test]
-    async fn what_was_on_its_way_from_a_cluster_that_has_left_takes_it_in_no_more() {
-        let machine = machine().await;
-        let cluster = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "Cluster",
-            "metadata": {"name": "taiwan", "uid": "u"}, "spec": {}});
-        machine.observe(CLUSTERS, Word::Present(cluster.clone()));
-        let stream = machine.agent_connected("taiwan");
-        let known = || {
-            let judged = machine.health.told().reports.len();
-            let sessions = machine.sessions.silent_ms().len();
-            (judged, machine.cluster_state.member("taiwan").heartbeat.is_some(), sessions)
-        };
-        let beat = || machine.agent_events.heard("taiwan", Event::Heartbeat(v1::Heartbeat::default()));
-        beat();
-        assert_eq!(known(), (1, true, 1));
-        machine.observe(CLUSTERS, Word::Gone(cluster));
-        beat();
-        machine.health.observe("taiwan", Signal::SessionLost);
-        machine.agent_left("taiwan", stream);
-        assert_eq!(known(), (0, false, 0));
-    }
-
-    #[tokio::test]
-    async fn a_policy_that_is_told_again_as_it_was_asks_for_no_look_at_anything() {
-        let machine = machine().await;
-        let config_map = json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u"}});
-        machine.observe("/api/v1/configmaps", Word::Present(config_map));
-        let asked = || {
-            let mut count = 0;
-            while let Some(key) = machine.queue.try_take() {
-                machine.queue.done(&key);
-                count += 1;
-            }
-            count
-        };
-        assert_eq!(asked(), 1);
-        for (collection, namespace) in [("clusterplacementpolicies", None), ("placementpolicies", Some("shop"))] {
-            let path = format!("/apis/federation.rs/v1alpha1/{collection}");
-            let policy = |generation: i64| {
-                json!({"metadata": {"name": "a", "namespace": namespace, "generation": generation}, "spec": {}})
-            };
-            for (generation, looks) in [(1, 1), (1, 0), (2, 1)] {
-                machine.observe(&path, Word::Present(policy(generation)));
-                assert_eq!(asked(), looks, "{collection} of generation {generation}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_cluster_that_a_join_put_there_before_the_watch_told_of_it_is_judged() {
-        let machine = machine().await;
-        let cluster = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "Cluster",
-            "metadata": {"name": "taiwan", "uid": "u"}, "spec": {}});
-        machine.agent_events.world.put_cluster(serde_json::from_value(cluster.clone()).expect("a Cluster"));
-        machine.observe(CLUSTERS, Word::Present(cluster));
-        assert!(machine.health.judges("taiwan"));
-    }
-}
+mod tests;

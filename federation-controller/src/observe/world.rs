@@ -144,6 +144,12 @@ impl World {
         !inner.declared.is_empty() && inner.unsynced.is_empty()
     }
 
+    /// A collection whose view is not whole; none if [`Self::is_synced`].
+    pub(crate) fn unread(&self) -> Option<String> {
+        let inner = self.0.read();
+        if inner.declared.is_empty() { Some("anything".into()) } else { inner.unsynced.iter().next().cloned() }
+    }
+
     /// Whether every view is whole, and nothing is missing in any: what is not there is gone.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_synced() && self.0.read().untaken.is_empty()
