@@ -55,9 +55,19 @@ impl Untaken {
     }
 }
 
+/// Does something when it is dropped, by whatever.
+struct AtTheEnd<D: FnMut()>(D);
+
+impl<D: FnMut()> Drop for AtTheEnd<D> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 impl Watch {
     /// Has `take` take in what is told, until the shutdown. If it panics at an object, that object is told again after a pause, and the others
-    /// go on. If the reader panics, the view has holes until everything was told anew.
+    /// go on. If the reader panics, the view has holes until everything was told anew: what `take` does of a [`Change::Broken`], it does at the
+    /// call.
     pub(crate) fn follow<F: Future<Output = ()> + Send>(
         self,
         readiness: Health,
@@ -69,8 +79,9 @@ impl Watch {
             let (watch, take) = (watch.clone(), take.clone());
             async move {
                 let mut watch = watch.lock().await;
-                take(Change::Broken).await;
                 watch.begin();
+                // At once, and not when it is started anew: meanwhile nothing may be removed.
+                let _broken = AtTheEnd(|| drop(take(Change::Broken)));
                 let mut untaken = Untaken::default();
                 loop {
                     let change = tokio::select! {
@@ -166,8 +177,8 @@ mod tests {
     async fn an_object_that_panics_stops_no_other_and_is_told_again_until_it_is_taken_in() {
         let all = || clusters(&["japan", "taiwan"]);
         let (mut heard, health, shutdown) = followed(vec![all(), all(), all()], ("+japan", 2));
-        let first = ["Broken", "+japan", "Untaken(1)", "+taiwan", "Synced"];
-        assert_eq!(next(&mut heard, 5).await, first);
+        let first = ["+japan", "Untaken(1)", "+taiwan", "Synced"];
+        assert_eq!(next(&mut heard, 4).await, first);
         assert!(health.is_ready(), "the others are watched on");
         assert_eq!(next(&mut heard, 3).await, ["+japan", "+taiwan", "Synced"]);
         assert_eq!(next(&mut heard, 4).await, ["+japan", "Untaken(0)", "+taiwan", "Synced"]);
@@ -208,12 +219,33 @@ mod tests {
     async fn after_a_panic_at_more_than_an_object_the_view_is_broken_until_all_was_told_anew() {
         let all = || clusters(&["taiwan"]);
         let (mut heard, health, shutdown) = followed(vec![all(), all()], ("Synced", 1));
-        let words = ["Broken", "+taiwan", "Synced", "Broken", "+taiwan", "Synced"];
-        assert_eq!(next(&mut heard, 6).await, words);
+        let words = ["+taiwan", "Synced", "Broken", "+taiwan", "Synced"];
+        assert_eq!(next(&mut heard, 5).await, words);
         while !health.is_ready() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         shutdown.start();
         while heard.recv().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn that_the_view_is_broken_is_told_when_it_breaks_and_not_when_it_is_read_again() {
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let shutdown = Shutdown::new();
+        let watch = Watch::new(api(vec![clusters(&["taiwan"])]), CLUSTERS.into(), 1, shutdown.clone());
+        watch.follow(Health::new(), move |change| {
+            let fails = matches!(change, Change::Synced);
+            told.send(format!("{change:?}")).unwrap();
+            // Nothing is started anew after this.
+            if fails {
+                shutdown.start();
+            }
+            async move { assert!(!fails, "a change that cannot be taken in") }
+        });
+        let mut words = Vec::new();
+        while let Some(word) = heard.recv().await {
+            words.push(word);
+        }
+        assert_eq!(words.last().map(String::as_str), Some("Broken"));
     }
 }
