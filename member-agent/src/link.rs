@@ -1,6 +1,6 @@
 //! The one task that owns the session: feeds it messages, time and outcomes, and does what it says.
 
-mod beside;
+pub(crate) mod beside;
 mod turn;
 
 use std::path::PathBuf;
@@ -87,11 +87,7 @@ impl Link {
                 }
                 Some(membership) = renewed.recv() => turn.renewed(membership),
                 Some(()) = permit(room) => {}
-                Some(ended) = turn.beside.join_next() => {
-                    if let Err(error) = ended && error.is_panic() {
-                        tracing::error!(%error, "what ran beside the session panicked");
-                    }
-                }
+                Some(_ended) = turn.beside.join_next() => {}
                 Ok(()) = turned.changed() => turn.pass_votes(),
                 _ = look.tick() => turn.pass_votes(),
                 () = sleep_until(wake.into()) => {}

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation_runtime::tasks;
 use parking_lot::Mutex;
 use proto::v1;
 use proto::v1::survivors_client::SurvivorsClient;
 use tonic::transport::Channel;
 
 use crate::identity::Membership;
+use crate::link::beside::PART;
 
 /// A server that takes longer is met the next time.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -36,8 +38,15 @@ impl Meetings {
             Some(Some(open)) if server.addresses.contains(&open.0) => Some(open),
             _ => None,
         };
-        let answer =
-            tokio::time::timeout(PATIENCE, ask(membership, server, former, word)).await.ok().flatten();
+        let asked = tokio::time::timeout(PATIENCE, ask(membership, server, former, word));
+        // Whatever fails, the server may be asked again.
+        let answer = match tasks::caught(PART, asked).await {
+            Ok(answer) => answer.ok().flatten(),
+            Err(panicked) => {
+                tracing::error!(server = server.instance, %panicked, "asking a server failed");
+                None
+            }
+        };
         let mut open = self.0.lock();
         open.remove(&server.instance);
         let (connection, words) = answer?;

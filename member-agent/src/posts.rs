@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use federation_runtime::tasks;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::link::beside::PART;
 use crate::member::{Failure, Member, Reason};
 use crate::metrics::Metrics;
 
@@ -46,7 +48,12 @@ async fn run(member: Member, mut waiting: mpsc::Receiver<(String, Value)>) {
         if posts.len() >= AT_ONCE {
             posts.join_next().await;
         }
-        posts.spawn(post(member.clone(), path, event));
+        let post = post(member.clone(), path, event);
+        posts.spawn(async move {
+            if let Err(panicked) = tasks::caught(PART, post).await {
+                tracing::error!(%panicked, "an Event from the federation was not posted");
+            }
+        });
     }
 }
 
@@ -132,5 +139,27 @@ mod tests {
         drop(tasks);
         // Nobody holds the member's side any more.
         until(|| Arc::strong_count(&asked) == 1).await;
+    }
+
+    #[tokio::test]
+    async fn an_event_whose_posting_panics_is_counted_and_the_next_ones_are_posted() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        let answer = move |_: http::Request<Body>| {
+            let asked = counted.clone();
+            async move {
+                assert!(asked.fetch_add(1, Ordering::SeqCst) > 0, "posting fails");
+                Ok::<_, tower::BoxError>(http::Response::new(Body::from(b"{}".to_vec())))
+            }
+        };
+        let mut tasks = JoinSet::new();
+        let member = Member::new(Client::new(tower::service_fn(answer), "default"));
+        let posts = Posts::start(member, Metrics::default(), &mut tasks);
+        for _ in 0..2 {
+            posts.add("/api/v1/namespaces/shop/events".into(), json!({}));
+        }
+        until(|| asked.load(Ordering::SeqCst) == 2).await;
+        let line = format!("federation_task_failures_total{{task=\"{PART}\"}} 1");
+        assert!(federation_runtime::endpoints::Metrics::new().encode().lines().any(|found| found == line));
     }
 }

@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use federation_runtime::errors::Chain;
+use federation_runtime::tasks;
 use hub_protocol::MESSAGE_LIMIT;
 use hub_protocol::agent::Facts;
 use parking_lot::Mutex;
 use proto::v1::{self, agent_client::AgentClient};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Channel;
 
 use super::MESSAGES;
 use crate::identity::Membership;
+
+/// How failures of what runs beside the session are counted.
+pub(crate) const PART: &str = "link";
 
 /// Interval at which an isolated agent asks whether its drill goes on.
 const ASK: Duration = Duration::from_millis(500);
@@ -60,30 +64,50 @@ impl Drop for Connection {
     }
 }
 
+/// Has work run among these tasks. If it panics, that is counted, and ends nothing else.
+pub(super) fn run(tasks: &mut JoinSet<()>, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    tasks.spawn(async move {
+        if let Err(panicked) = tasks::caught(PART, work).await {
+            tracing::error!(%panicked, "what ran beside the session failed");
+        }
+    })
+}
+
+/// Dials; who fails at it has not reached the hub, and it is dialled again.
+pub(super) async fn dialled(dial: impl Future<Output = ()>, attempt: u64, inputs: mpsc::Sender<Input>) {
+    if let Err(panicked) = tasks::caught(PART, dial).await {
+        let result = Err(panicked.to_string());
+        // An error means that the agent is ending.
+        let _ = inputs.send(Input::Dialled { attempt, facts: None, result }).await;
+    }
+}
+
 /// Opens the stream. The Hello is queued before the hub answers, so neither side waits for the other.
 pub(super) fn open(channel: Channel, attempt: u64, inputs: mpsc::Sender<Input>) -> Connection {
     let (up, out) = mpsc::channel(MESSAGES);
-    let reader = tokio::spawn(async move {
+    let told = inputs.clone();
+    let read = async move {
         let mut client = AgentClient::new(channel)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT);
-        let end = match client.session(ReceiverStream::new(out)).await {
-            Err(status) => End::of(&status),
-            Ok(response) => {
-                let mut stream = response.into_inner();
-                loop {
-                    match stream.message().await {
-                        Ok(Some(message)) => {
-                            if inputs.send(Input::Message { attempt, message }).await.is_err() {
-                                return;
-                            }
-                        }
-                        Ok(None) => break End { reason: "the hub closed it".into(), refused: false },
-                        Err(status) => break End::of(&status),
-                    }
-                }
-            }
+        let mut stream = match client.session(ReceiverStream::new(out)).await {
+            Err(status) => return End::of(&status),
+            Ok(response) => response.into_inner(),
         };
+        loop {
+            match stream.message().await {
+                Ok(Some(message)) => {
+                    // An error means that the agent is ending.
+                    let _ = told.send(Input::Message { attempt, message }).await;
+                }
+                Ok(None) => return End { reason: "the hub closed it".into(), refused: false },
+                Err(status) => return End::of(&status),
+            }
+        }
+    };
+    let reader = tokio::spawn(async move {
+        let failed = |why: tasks::Panicked| End { reason: why.to_string(), refused: false };
+        let end = tasks::caught(PART, read).await.unwrap_or_else(failed);
         // An error means that the agent is ending.
         let _ = inputs.send(Input::Closed { attempt, end }).await;
     });

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Link;
-use super::beside::{Connection, Input, ask, open, renew};
+use super::beside::{self, Connection, Input, ask, dialled, open, renew};
 use crate::drill_probe::DrillProbe;
 use crate::events;
 use crate::executor::Job;
@@ -114,7 +114,8 @@ impl Turn {
             Action::Persist(_) => {}
             Action::Connect => {
                 self.attempt += 1;
-                self.beside.spawn(link.dial(self.attempt, self.inputs.clone()));
+                let dial = link.dial(self.attempt, self.inputs.clone());
+                beside::run(&mut self.beside, dialled(dial, self.attempt, self.inputs.clone()));
             }
             Action::Disconnect { reason } => {
                 tracing::warn!(hub = %link.hub, %reason, "the stream to the hub is given up");
@@ -137,7 +138,8 @@ impl Turn {
                 tracing::warn!(drill, "cut off on purpose");
                 self.ask_no_more();
                 let (membership, hub) = (self.link.membership.clone(), self.link.hub.clone());
-                self.asking = Some(self.beside.spawn(ask(membership, hub, drill, self.inputs.clone())));
+                let ask = ask(membership, hub, drill, self.inputs.clone());
+                self.asking = Some(beside::run(&mut self.beside, ask));
             }
             Action::Rejoin { drill } => {
                 tracing::info!(drill, "not cut off any more");
@@ -163,7 +165,7 @@ impl Turn {
             }
             Action::Look(order) => {
                 if let Some(telling) = self.drill_probe.look(order, &link.membership, &link.hub) {
-                    self.beside.spawn(telling);
+                    beside::run(&mut self.beside, telling);
                 }
             }
             Action::Probe(probes) => link.probing.set_targets(federation_prober::targets(&probes)),
@@ -186,7 +188,7 @@ impl Turn {
         for server in servers {
             let (meetings, membership) = (self.meetings.clone(), self.link.membership.clone());
             let (word, inputs) = (word.clone(), self.inputs.clone());
-            self.beside.spawn(async move {
+            beside::run(&mut self.beside, async move {
                 if let Some(words) = meetings.meet(&membership, &server, word).await {
                     // An error means that the agent is ending.
                     let _ = inputs.send(Input::Met { instance: server.instance, words }).await;
