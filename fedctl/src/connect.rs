@@ -109,7 +109,9 @@ pub async fn client(path: &Path) -> Result<kube::Client> {
     config.connect_timeout = Some(PATIENCE);
     let url = config.cluster_url.clone();
     let client = kube::Client::try_from(config).with_context(unusable)?;
-    answers(client, PATIENCE).await.with_context(|| format!("the federation's API at {url}, which {} names", path.display()))
+    answers(client, PATIENCE)
+        .await
+        .with_context(|| format!("the federation's API at {url}, which {} names", path.display()))
 }
 
 /// A client of an API that answers within that time. What it refuses, it says of what is asked of it.
@@ -175,7 +177,9 @@ mod tests {
         let said = async |answer: Option<&'static str>| {
             let service = tower::service_fn(move |_: http::Request<Body>| async move {
                 match answer {
-                    Some(text) => Ok::<_, tower::BoxError>(http::Response::new(Body::from(text.as_bytes().to_vec()))),
+                    Some(text) => {
+                        Ok::<_, tower::BoxError>(http::Response::new(Body::from(text.as_bytes().to_vec())))
+                    }
                     None => std::future::pending().await,
                 }
             });

@@ -452,9 +452,7 @@ mod tests {
 
     #[test]
     fn overrides_find_the_defaults_that_the_template_shows() {
-        let object = |kind: &str, spec: &Value| {
-            json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "a", "namespace": "n"}, "spec": spec})
-        };
+        let object = |kind: &str, spec: &Value| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "a", "namespace": "n"}, "spec": spec});
         for (kind, field, default, other) in [
             ("Service", "externalTrafficPolicy", json!("Cluster"), json!("Local")),
             ("Service", "internalTrafficPolicy", json!("Cluster"), json!("Local")),

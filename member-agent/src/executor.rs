@@ -472,7 +472,8 @@ mod tests {
             let asked = asked.clone();
             async move {
                 assert!(asked.fetch_add(1, Ordering::SeqCst) >= panics, "applying fails");
-                let object = json!({"metadata": {"resourceVersion": "5", "labels": {marks::MANAGED: "true"}}});
+                let object =
+                    json!({"metadata": {"resourceVersion": "5", "labels": {marks::MANAGED: "true"}}});
                 Ok::<_, tower::BoxError>(http::Response::new(Body::from(object.to_string().into_bytes())))
             }
         };

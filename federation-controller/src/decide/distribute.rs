@@ -160,7 +160,8 @@ mod tests {
     async fn what_panics_for_one_cluster_is_not_handed_out_and_is_tried_again_for_all() {
         let reconciler = testing::machine().await.reconciler();
         let config_maps = Kind::find("", "configmaps").expect("a kind");
-        let template = Template::read(config_maps, json!({"metadata": {"namespace": "shop", "name": "a", "uid": "u"}}));
+        let template =
+            Template::read(config_maps, json!({"metadata": {"namespace": "shop", "name": "a", "uid": "u"}}));
         let named = |name: &str| ClusterTarget { name: name.into(), ..ClusterTarget::default() };
         let clusters = vec![named("kyoto"), named("osaka"), named("tokyo")];
         let decision = Decision { clusters, ..Decision::default() };

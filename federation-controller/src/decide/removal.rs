@@ -209,7 +209,8 @@ mod tests {
     #[tokio::test]
     async fn a_held_removal_that_was_not_written_is_written_by_the_next_refusal() {
         let gate = testing::machine().await.gate;
-        let cause = accounts::Cause { subject: "Cluster a".into(), instance: "u".into(), known: 0, by_share: true };
+        let cause =
+            accounts::Cause { subject: "Cluster a".into(), instance: "u".into(), known: 0, by_share: true };
         let refusal = Refusal { rule: Rule::Budget, message: "too many".into() };
         drop(gate.hold(&cause, &refusal).expect("the first refusal writes it"));
         gate.hold(&cause, &refusal).expect("it was not written").written();

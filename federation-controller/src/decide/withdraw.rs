@@ -560,7 +560,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deleted_template_is_in_the_trash_when_that_is_written_and_for_ever_if_it_is_kept_for_so_long() {
+    async fn a_deleted_template_is_in_the_trash_when_that_is_written_and_for_ever_if_it_is_kept_for_so_long()
+    {
         let api = Arc::new(FailsFirst::default());
         let reconciler = Reconciler {
             writer: Writer::new(Api::Direct(api.clone())),
@@ -571,7 +572,11 @@ mod tests {
         let template = Arc::new(Template::read(web().kind, object));
         let mut kept = Vec::new();
         for _ in 0..3 {
-            kept.push(tasks::caught("a-deletion", reconciler.keep_in_trash(&template)).await.is_ok_and(|kept| kept.is_ok()));
+            kept.push(
+                tasks::caught("a-deletion", reconciler.keep_in_trash(&template))
+                    .await
+                    .is_ok_and(|kept| kept.is_ok()),
+            );
         }
         assert_eq!((kept, api.0.load(Ordering::Relaxed)), (vec![false, true, true], 2));
     }

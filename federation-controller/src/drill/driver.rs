@@ -82,7 +82,11 @@ impl Drills {
     pub(crate) async fn run(self, context: Arc<DrillContext>, shutdown: Shutdown) {
         // A run before this one panicked. Its drills are restored where they are found, and one may have been deleted since.
         if let Some(loss) = self.0.loss.swap(None) {
-            tracing::warn!(drill = loss.drill, clusters = loss.clusters.join(","), "given back, after a failure");
+            tracing::warn!(
+                drill = loss.drill,
+                clusters = loss.clusters.join(","),
+                "given back, after a failure"
+            );
             turn(&context);
         }
         let runner = uuid::Uuid::new_v4().to_string();
@@ -150,8 +154,9 @@ impl Drills {
             let Some(course) = courses.get_mut(drill.name()) else { continue };
             // What a drill came to is written until it stands, however often that fails.
             if !course.status.phase.is_over() || course.status != course.written {
-                let step =
-                    async { self.go_on(context, runner, drill, course, facts::facts(context, drill, other)).await };
+                let step = async {
+                    self.go_on(context, runner, drill, course, facts::facts(context, drill, other)).await
+                };
                 if let Err(panicked) = tasks::caught("drills", step).await {
                     self.break_off(context, drill.name(), &panicked, courses);
                     continue;
@@ -427,9 +432,8 @@ mod tests {
     fn context(machine: &Machine) -> DrillContext {
         let directory = tempfile::tempdir().expect("a directory");
         let authority = Authority::load_or_create(directory.path()).expect("an authority");
-        let silent = |_: http::Request<Body>| {
-            std::future::pending::<Result<http::Response<Body>, tower::BoxError>>()
-        };
+        let silent =
+            |_: http::Request<Body>| std::future::pending::<Result<http::Response<Body>, tower::BoxError>>();
         DrillContext {
             client: Client::new(tower::service_fn(silent), "default"),
             world: machine.world.clone(),

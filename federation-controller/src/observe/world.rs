@@ -147,7 +147,11 @@ impl World {
     /// A collection whose view is not whole; none if [`Self::is_synced`].
     pub(crate) fn unread(&self) -> Option<String> {
         let inner = self.0.read();
-        if inner.declared.is_empty() { Some("anything".into()) } else { inner.unsynced.iter().next().cloned() }
+        if inner.declared.is_empty() {
+            Some("anything".into())
+        } else {
+            inner.unsynced.iter().next().cloned()
+        }
     }
 
     /// Whether every view is whole, and nothing is missing in any: what is not there is gone.

@@ -51,9 +51,7 @@ async fn a_policy_that_is_told_again_as_it_was_asks_for_no_look_at_anything() {
     assert_eq!(asked(), 1);
     for (collection, namespace) in [("clusterplacementpolicies", None), ("placementpolicies", Some("shop"))] {
         let path = format!("/apis/federation.rs/v1alpha1/{collection}");
-        let policy = |generation: i64| {
-            json!({"metadata": {"name": "a", "namespace": namespace, "generation": generation}, "spec": {}})
-        };
+        let policy = |generation: i64| json!({"metadata": {"name": "a", "namespace": namespace, "generation": generation}, "spec": {}});
         for (generation, looks) in [(1, 1), (1, 0), (2, 1)] {
             machine.observe(&path, Word::Present(policy(generation)));
             assert_eq!(asked(), looks, "{collection} of generation {generation}");
