@@ -12,6 +12,7 @@ pub(crate) mod queue;
 pub(crate) mod reconcile;
 mod recover;
 pub(crate) mod removal;
+mod trash;
 pub(crate) mod unjoin;
 mod withdraw;
 pub(crate) mod work;
