@@ -437,7 +437,7 @@ mod tests {
         DrillContext {
             client: Client::new(tower::service_fn(silent), "default"),
             world: machine.world.clone(),
-            board: machine.board.clone(),
+            cluster_state: machine.cluster_state.clone(),
             sessions: machine.sessions.clone(),
             traffic: machine.traffic.clone(),
             zones: machine.zones.clone(),
