@@ -458,3 +458,55 @@ pub(crate) enum Heard {
     /// The agent fell silent: the stream is to be closed.
     Lost,
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::codec::{DecodeBuf, Decoder};
+
+    use super::*;
+    use crate::testing;
+
+    /// Of an agent that says nothing.
+    struct Silent;
+
+    impl Decoder for Silent {
+        type Item = v1::AgentMessage;
+        type Error = Status;
+
+        fn decode(&mut self, _: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
+            Ok(None)
+        }
+    }
+
+    /// Fails, and knows whose streams are gone.
+    #[derive(Default)]
+    struct Fails(Mutex<Vec<String>>);
+
+    impl Listener for Fails {
+        fn heard(&self, _: &str, _: Event) {}
+
+        fn left(&self, cluster: &str) {
+            self.0.lock().push(cluster.to_owned());
+        }
+
+        fn check(&self, _: &Shown) -> Result<(), Status> {
+            panic!("it cannot be looked at")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_at_which_something_panics_ends_with_a_word_to_both_sides() {
+        let sessions = testing::machine().await.sessions;
+        let shown = Shown { cluster: "taiwan".into(), uid: "u".into(), signed_s: 0 };
+        let (outbound, mut told) = mpsc::channel(1);
+        let inbound = Streaming::new_empty(Silent, tonic::body::Body::empty());
+        let listener = Arc::new(Fails::default());
+        sessions.clone().drive(shown, inbound, outbound, listener.clone(), Shutdown::new()).await;
+        let status = told.recv().await.expect("a word").expect_err("it is refused");
+        assert_eq!((status.code(), told.recv().await.is_none()), (tonic::Code::Internal, true));
+        assert_eq!(
+            (&**listener.0.lock(), sessions.is_connected("taiwan")),
+            (&["taiwan".to_owned()][..], false)
+        );
+    }
+}
