@@ -180,3 +180,14 @@ fn directives_that_are_none_are_told_with_what_they_stand_in() {
     // Where there is nothing to change, what says how to change it goes.
     assert_eq!(patched(&json!({"text": {"$patch": "replace", "a": 1}})), Ok(json!({"text": null})));
 }
+
+#[test]
+fn many_retained_keys_take_little_to_apply() {
+    let schema = VectorSchema(json!({}));
+    let names: Vec<String> = (0..60_000).map(|number| format!("n{number}")).collect();
+    let original: Value = names.iter().map(|name| (format!("old-{name}"), json!(1))).collect();
+    let mut patch: Value = names.iter().map(|name| (name.clone(), json!(2))).collect();
+    let expect = patch.clone();
+    patch["$retainKeys"] = names.into();
+    assert!(apply(&schema, "any", &original, &patch).unwrap() == expect);
+}

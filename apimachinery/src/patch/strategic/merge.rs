@@ -198,8 +198,9 @@ impl Merger<'_> {
                 _ => Ok(()),
             };
         }
-        let retained = directive.as_array().ok_or_else(bad)?;
-        let retains = |key: &str| retained.iter().any(|retained| retained.as_str() == Some(key));
+        let retained: HashSet<&str> =
+            directive.as_array().ok_or_else(bad)?.iter().filter_map(Value::as_str).collect();
+        let retains = |key: &str| retained.contains(key);
         if patch.iter().any(|(key, value)| !value.is_null() && !key.starts_with('$') && !retains(key)) {
             return Err(bad());
         }
