@@ -18,6 +18,9 @@ const MAX_COPIED_BYTES: usize = 3 << 20;
 /// Values that all `move` operations of a patch may take deeper into the document, together: each is looked at, for how
 /// deep it is then.
 const MAX_SUNK_VALUES: usize = 10_000_000;
+/// Elements of lists that all operations of a patch may push to their next places, together: as many as the most
+/// operations there may be push at the beginning of lists of 20,000 elements.
+const MAX_PUSHED_ELEMENTS: usize = MAX_OPERATIONS * 20_000;
 /// Levels that an operation may nest a value. Each operation can put the document one level, a `copy` all of its levels
 /// deeper, and whoever walks the result recursively would run out of stack. Parsers of JSON stop at about as many.
 const MAX_DEPTH: usize = 100;
@@ -35,7 +38,7 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     if operations.len() > MAX_OPERATIONS {
         return Err(PatchError::TooManyOperations { got: operations.len(), max: MAX_OPERATIONS });
     }
-    let mut document = Document { root: target.clone(), copied: 0, sunk: 0 };
+    let mut document = Document { root: target.clone(), copied: 0, sunk: 0, pushed: 0 };
     operations.iter().try_for_each(|operation| document.perform(operation))?;
     *target = document.root;
     Ok(())
@@ -54,6 +57,7 @@ struct Document {
     root: Value,
     copied: usize,
     sunk: usize,
+    pushed: usize,
 }
 
 impl Document {
@@ -100,14 +104,19 @@ impl Document {
         match self.place(path, "add")? {
             Place::Member(map, name) => {
                 map.insert(name, value);
+                Ok(())
             }
-            Place::Element(list, key) if key == "-" => list.push(value),
+            Place::Element(list, key) if key == "-" => {
+                list.push(value);
+                Ok(())
+            }
             Place::Element(list, key) => {
                 let at = index(&key, list.len() + 1).ok_or_else(|| no_index(&key))?;
                 list.insert(at, value);
+                let pushed = list.len() - at - 1;
+                self.push(pushed)
             }
         }
-        Ok(())
     }
 
     fn remove(&mut self, path: &str) -> Result<Value, PatchError> {
@@ -117,9 +126,23 @@ impl Document {
             }
             Place::Element(list, key) => {
                 let at = index(&key, list.len()).ok_or_else(|| no_index(&key))?;
-                Ok(list.remove(at))
+                let removed = list.remove(at);
+                let pushed = list.len() - at;
+                self.push(pushed).map(|()| removed)
             }
         }
+    }
+
+    /// Counts elements that an operation has pushed aside in their list.
+    fn push(&mut self, elements: usize) -> Result<(), PatchError> {
+        self.pushed += elements;
+        if self.pushed > MAX_PUSHED_ELEMENTS {
+            return Err(failed(format!(
+                "Unable to complete the patch, its operations would move {} elements within lists, exceeding the limit {MAX_PUSHED_ELEMENTS}",
+                self.pushed
+            )));
+        }
+        Ok(())
     }
 
     fn replace(&mut self, path: &str, value: Value) -> Result<(), PatchError> {
@@ -408,6 +431,28 @@ mod tests {
         // Nobody has to look at what only goes aside.
         apply(&mut object, &moves("/c")).unwrap();
         assert_eq!(object, before);
+    }
+
+    #[test]
+    fn elements_that_give_way_in_long_lists_are_bounded() {
+        let patch = |operation: Value| Value::Array(vec![operation; MAX_OPERATIONS]);
+        let list = |length: usize| json!({"l": vec![0; length]});
+        for operation in [
+            json!({"op": "add", "path": "/l/0", "value": 1}),
+            json!({"op": "remove", "path": "/l/0"}),
+            json!({"op": "move", "from": "/l/0", "path": "/l/-"}),
+            json!({"op": "copy", "from": "/l/0", "path": "/l/0"}),
+        ] {
+            let mut object = list(300_000);
+            let error = apply(&mut object, &patch(operation.clone())).unwrap_err();
+            assert!(matches!(error, PatchError::Failed(_)), "{operation}: {error:?}");
+            assert!(error.to_string().contains("exceeding the limit"), "{operation}: {error}");
+            assert!(object == list(300_000), "{operation}");
+            apply(&mut list(MAX_OPERATIONS), &patch(operation)).unwrap();
+        }
+        // Nothing gives way at the end.
+        apply(&mut list(300_000), &patch(json!({"op": "add", "path": "/l/-", "value": 1}))).unwrap();
+        apply(&mut list(300_000), &patch(json!({"op": "remove", "path": "/l/-1"}))).unwrap();
     }
 
     #[test]
