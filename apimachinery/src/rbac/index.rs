@@ -80,7 +80,7 @@ impl Place {
 }
 
 /// How a subject is known when it asks.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     User,
     Group,
@@ -250,10 +250,11 @@ struct Bound<'a> {
 }
 
 impl<'a> Bound<'a> {
-    /// Those of a binding in a namespace.
+    /// Those of a binding in a namespace, each once: the first time that it is named.
     fn of(binding: &'a Value, namespace: &'a str) -> impl Iterator<Item = Self> {
         let subjects = binding["subjects"].as_array().into_iter().flatten();
-        subjects.filter_map(move |subject| {
+        let mut known = HashSet::new();
+        let bound = subjects.filter_map(move |subject| {
             let (kind, name) = (text(subject, "kind"), text(subject, "name"));
             let same = |asks_as| Self { asks_as, key: name.to_owned(), kind, shown: name.to_owned() };
             match kind {
@@ -267,7 +268,8 @@ impl<'a> Bound<'a> {
                 }
                 _ => None,
             }
-        })
+        });
+        bound.filter(move |subject| known.insert((subject.asks_as, subject.key.clone())))
     }
 }
 
@@ -363,6 +365,33 @@ mod tests {
         // By the first that gives it, in the order in which they are looked at.
         let reason = r#"RBAC: allowed by ClusterRoleBinding "everywhere" of Role "own" to User "ann""#;
         assert_eq!(may(&index), Verdict::Allowed(reason.into()));
+    }
+
+    #[test]
+    fn a_binding_that_names_a_subject_again_and_again_gives_it_one_grant() {
+        let mut index = index();
+        let before = index.clone();
+        let mut subjects = vec![
+            json!({"kind": "ServiceAccount", "name": "bot"}),
+            json!({"kind": "User", "name": "system:serviceaccount:a:bot"}),
+        ];
+        subjects.extend(vec![json!({"kind": "User", "name": "ann"}); 50_000]);
+        let binding = json!({"roleRef": {"kind": "ClusterRole", "name": "view"}, "subjects": subjects});
+        index.put_binding("a", "again", &binding);
+        let grants = |user: &str| {
+            let (rules, missing) = index.rules(Subject { user, groups: &[] }, "a");
+            assert!(missing.is_empty());
+            rules.len()
+        };
+        assert_eq!(grants("ann"), 1);
+        assert_eq!(grants("system:serviceaccount:a:bot"), 2, "one of the binding that was there before");
+        let asked = Attributes { resource: "pods", namespace: "a", ..Attributes::resource("get") };
+        let reason =
+            r#"RBAC: allowed by RoleBinding "again/a" of ClusterRole "view" to ServiceAccount "bot/a""#;
+        let bot = Subject { user: "system:serviceaccount:a:bot", groups: &[] };
+        assert_eq!(index.authorize(bot, &asked), Verdict::Allowed(reason.into()), "as it was named first");
+        index.remove_binding("a", "again", &binding);
+        assert_eq!(index, before);
     }
 
     type Bindings = BTreeMap<(String, String), Value>;
