@@ -7,18 +7,25 @@ use super::{Rule, url_covers};
 /// Combinations of verb and thing that one check looks at one by one. Real roles have hundreds of them, a rule of 2 KiB
 /// can have 10^8: what is beyond is held as a whole, or missing as a whole.
 const ATOMS_MAX: usize = 20_000;
+/// Texts of wanted rules that one check compares with held rules. A user can hold, and want, tens of thousands of rules: what is beyond is missing
+/// as a whole. A thousand rules of ten texts against a thousand others are half as many.
+const LOOKS_MAX: usize = 20_000_000;
 
 /// The smallest rules of `wanted` that no rule of `held` covers, merged by resource (`validation.Covers`, `CompactRules`).
 pub fn missing(held: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
     let held: Vec<Held<'_>> = held.iter().map(Held::of).collect();
     let mut missing = Missing::default();
-    let mut left = ATOMS_MAX;
+    let (mut left, mut looks) =
+        (ATOMS_MAX, Looks { left: LOOKS_MAX, urls: held.iter().map(|held| held.urls.len()).sum() });
     for rule in wanted {
         // Most often one rule covers another whole, and nothing has to be taken apart.
-        if held.iter().any(|held| held.covers(rule)) {
+        if looks.are_left(texts(rule), rule.urls.len(), held.len())
+            && held.iter().any(|held| held.covers(rule))
+        {
             continue;
         }
-        match count(rule).and_then(|count| left.checked_sub(count)) {
+        let few = |count: &usize| looks.are_left(*count, rule.urls.len() * rule.verbs.len(), held.len());
+        match count(rule).filter(few).and_then(|count| left.checked_sub(count)) {
             Some(rest) => {
                 left = rest;
                 for atom in atoms(rule).filter(|atom| !held.iter().any(|held| held.covers_atom(atom))) {
@@ -29,6 +36,27 @@ pub fn missing(held: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
         }
     }
     missing.rules
+}
+
+/// Comparisons that one check may still make.
+struct Looks {
+    left: usize,
+    /// Paths that are held, in all rules.
+    urls: usize,
+}
+
+impl Looks {
+    /// Whether so many texts, and so many paths, may be compared with so many rules; they count from now on.
+    fn are_left(&mut self, texts: usize, urls: usize, rules: usize) -> bool {
+        let cost = texts.saturating_mul(rules).saturating_add(urls.saturating_mul(self.urls));
+        let left = self.left.checked_sub(cost);
+        self.left = left.unwrap_or_default();
+        left.is_some()
+    }
+}
+
+fn texts(rule: &Rule) -> usize {
+    rule.verbs.len() + rule.groups.len() + rule.resources.len() + rule.names.len()
 }
 
 /// One verb on one thing.
@@ -276,5 +304,16 @@ mod tests {
         });
         assert!(missing(&halves, std::slice::from_ref(&square)).is_empty());
         assert_eq!(missing(&halves, &[square.clone(), square.clone()]), [square]);
+    }
+
+    #[test]
+    fn many_rules_against_as_many_are_held_or_missing_soon() {
+        let rules = |verb: &str| -> Vec<Rule> {
+            let one = |at: usize| json!({"apiGroups": [""], "resources": ["pods"], "resourceNames": [format!("p{at}")], "verbs": [verb]});
+            Rule::of_role(&json!({"rules": (0..30_000).map(one).collect::<Vec<_>>()}))
+        };
+        let held = rules("get");
+        assert_eq!(missing(&held, &held[..100]), []);
+        assert_eq!(missing(&held, &rules("list")).len(), 30_000);
     }
 }
