@@ -305,3 +305,72 @@ fn what_the_server_keeps_as_it_is_nobody_comes_to_own_by_an_apply() {
     let again = apply(kind, Some(&live), &configuration(1, 3), &by("a"), Conflicts::Refuse).unwrap();
     assert_eq!(again, live);
 }
+
+/// An entry of `metadata.managedFields` for fields of the object's `data`.
+fn entry(manager: &str, operation: &str, version: &str, fields: impl IntoIterator<Item = String>) -> Value {
+    let fields: Value = fields.into_iter().map(|name| (format!("f:{name}"), json!({}))).collect();
+    json!({"manager": manager, "operation": operation, "apiVersion": version, "fieldsType": "FieldsV1",
+        "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:data": fields}})
+}
+
+fn data(count: usize, value: &str) -> Value {
+    (0..count).map(|at| (format!("n{at}"), Value::from(value))).collect()
+}
+
+const WRITER: Manager<'_> = Manager {
+    name: "writer",
+    api_version: "e/v1",
+    subresource: "",
+    now: "2026-02-02T00:00:00Z",
+    resets: None,
+};
+
+#[test]
+fn many_managers_take_little_to_fold() {
+    let entries: Vec<Value> =
+        (0..20_000).map(|at| entry(&format!("m{at}"), "Update", "e/v1", [format!("n{at}")])).collect();
+    let live = json!({"metadata": {"managedFields": [entries[0]]}, "data": data(20_000, "x")});
+    let object = json!({"metadata": {"managedFields": entries}, "data": data(20_000, "x")});
+    let stored = update(ObjectType::deduced(), Some(&live), object, &WRITER).unwrap();
+    let entries = managed_fields(&stored).unwrap();
+    assert_eq!(entries.len(), 10);
+    let ancient = entries.iter().find(|entry| entry.owner.manager == "ancient-changes").unwrap();
+    assert_eq!(ancient.time.as_deref(), Some("2026-01-01T00:00:00Z"));
+}
+
+#[test]
+fn managers_of_many_versions_take_little_to_follow() {
+    let kind = ObjectType::deduced();
+    let names = |range: std::ops::Range<usize>| range.map(|at| format!("n{at}"));
+    let mut entries: Vec<Value> =
+        (0..5_000).map(|at| entry("other", "Apply", &format!("e/v{}", at + 2), names(at..at + 1))).collect();
+    entries.push(entry("writer", "Apply", "e/v1", names(0..30_000)));
+    let live = json!({"metadata": {"managedFields": entries}, "data": data(30_000, "x")});
+    let updated = update(kind, Some(&live), json!({"data": data(30_000, "y")}), &WRITER).unwrap();
+    assert_eq!(managed_fields(&updated).unwrap().len(), 1, "all others have lost all");
+    // What others own stays, in whatever version they said so.
+    let nothing = json!({"data": {"z": "1"}});
+    let applied = apply(kind, Some(&live), &nothing, &WRITER, Conflicts::Refuse).unwrap();
+    assert_eq!(applied["data"].as_object().unwrap().len(), 5_001);
+    let all = json!({"data": data(30_000, "y")});
+    let Err(ApplyError::Conflicts(found)) = apply(kind, Some(&live), &all, &WRITER, Conflicts::Refuse) else {
+        panic!("others own some of it");
+    };
+    assert_eq!(found.len(), 5_000);
+}
+
+#[test]
+fn conflicts_below_long_names_take_little_to_tell() {
+    let name = "x".repeat(1 << 20);
+    let object = |value: &str| json!({name.as_str(): data(50_000, value)});
+    let kind = ObjectType::deduced();
+    let other = Manager { name: "other", ..WRITER };
+    let live = apply(kind, None, &object("x"), &other, Conflicts::Refuse).unwrap();
+    let Err(error) = apply(kind, Some(&live), &object("y"), &WRITER, Conflicts::Refuse) else {
+        panic!("another one owns it");
+    };
+    let text = error.to_string();
+    assert!(text.contains(r#"conflicts with "other":"#), "{}", text.len());
+    assert!(text.len() < 2 << 20, "{}", text.len());
+    assert!(apply(kind, Some(&live), &object("y"), &WRITER, Conflicts::Force).is_ok());
+}

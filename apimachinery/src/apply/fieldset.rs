@@ -72,9 +72,21 @@ impl fmt::Display for PathElement {
     }
 }
 
+/// Bytes of one step that messages show. A client chooses the names of steps: many faults below a long one would take gigabytes to tell.
+const SHOWN_STEP_BYTES: usize = 1024;
+
+impl PathElement {
+    /// As much of it as messages show.
+    fn shown(&self) -> String {
+        let mut text = self.to_string();
+        text.truncate(text.floor_char_boundary(SHOWN_STEP_BYTES));
+        text
+    }
+}
+
 /// Prints a path as conflict messages do.
 pub fn path_text(path: &[PathElement]) -> String {
-    path.iter().map(PathElement::to_string).collect()
+    path.iter().map(PathElement::shown).collect()
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -153,6 +165,18 @@ impl FieldSet {
         }
     }
 
+    /// Takes in a step: whether it is a member, and the paths below it.
+    pub(super) fn add_step(&mut self, element: &PathElement, member: bool, below: Self) {
+        let node = Node { member, below };
+        match self.nodes.get_mut(element) {
+            Some(mine) => {
+                mine.member |= node.member;
+                mine.below.add(node.below);
+            }
+            None => self.put(element, node),
+        }
+    }
+
     /// Paths of either set.
     pub fn union(&self, other: &Self) -> Self {
         let mut out = self.clone();
@@ -226,34 +250,22 @@ impl FieldSet {
         out
     }
 
-    /// All paths, in order.
-    pub fn paths(&self) -> Vec<Vec<PathElement>> {
-        let mut out = Vec::new();
-        self.collect(&mut Vec::new(), &mut out, &|node| node.member);
-        out
+    /// Tells the text of each path that has none below it and is not in `but`, in order, for as long as `tell` wants more.
+    pub(super) fn each_leaf(&self, but: &Self, tell: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.tell_leaves(&mut String::new(), Some(but), tell)
     }
 
-    /// The paths that have none below them.
-    pub fn leaves(&self) -> Vec<Vec<PathElement>> {
-        let mut out = Vec::new();
-        self.collect(&mut Vec::new(), &mut out, &|node| node.member && node.below.is_empty());
-        out
-    }
-
-    fn collect(
-        &self,
-        path: &mut Vec<PathElement>,
-        out: &mut Vec<Vec<PathElement>>,
-        take: &dyn Fn(&Node) -> bool,
-    ) {
-        for (element, node) in &self.nodes {
-            path.push(element.clone());
-            if take(node) {
-                out.push(path.clone());
-            }
-            node.below.collect(path, out, take);
-            path.pop();
-        }
+    fn tell_leaves(&self, text: &mut String, but: Option<&Self>, tell: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.nodes.iter().all(|(element, node)| {
+            let length = text.len();
+            text.push_str(&element.shown());
+            let spared = but.and_then(|but| but.nodes.get(element));
+            let leaf = node.member && node.below.is_empty();
+            let more = (!leaf || spared.is_some_and(|spared| spared.member) || tell(text))
+                && node.below.tell_leaves(text, spared.map(|spared| &spared.below), tell);
+            text.truncate(length);
+            more
+        })
     }
 
     /// Rebuilds the set: `rule` gets each step with its membership and the paths below it.
@@ -331,7 +343,23 @@ mod tests {
         assert_eq!(a.intersection(&b), set(json!({"f:x": {}})));
         assert_eq!(a.difference(&b), set(json!({"f:x": {"f:y": {}}, "f:z": {}})));
         assert_eq!(a.recursive_difference(&b), set(json!({"f:z": {}})));
-        assert_eq!(a.leaves().len(), 2);
-        assert_eq!(a.paths().len(), 3);
+        let leaves = |but: &FieldSet, most: usize| {
+            let mut told = Vec::new();
+            let all = a.each_leaf(but, &mut |text| {
+                told.push(text.to_owned());
+                told.len() < most
+            });
+            (told, all)
+        };
+        let all = vec![".x.y".to_owned(), ".z".to_owned()];
+        assert_eq!(leaves(&b, 9), (all.clone(), true), "what is above a leaf spares nothing below it");
+        assert_eq!(leaves(&FieldSet::default(), 1), (all[..1].to_vec(), false));
+        assert_eq!(leaves(&a, 9), (Vec::new(), true));
+    }
+
+    #[test]
+    fn of_long_steps_messages_show_the_beginning() {
+        let path = [PathElement::field(&"é".repeat(1 << 20)), PathElement::field("a")];
+        assert_eq!(path_text(&path), format!(".{}.a", "é".repeat(SHOWN_STEP_BYTES / 2 - 1)));
     }
 }

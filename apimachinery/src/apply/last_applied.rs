@@ -1,11 +1,9 @@
 //! The way from client-side to server-side apply: what `kubectl apply` wrote down as last applied is kubectl's to change.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value};
 
-use super::fieldset::path_text;
-use super::ownership::{ApplyError, Conflicts, Manager, apply};
+use super::fieldset::FieldSet;
+use super::ownership::{ApplyError, Conflicts, Manager, apply, apply_sparing};
 use super::schema::ObjectType;
 
 /// Where client-side apply keeps what it applied.
@@ -28,14 +26,9 @@ pub fn apply_after_kubectl(
     let applied = apply(kind, live, configuration, manager, conflicts);
     let Some(live) = live.filter(|_| manager.name == KUBECTL) else { return applied };
     let mut applied = match applied {
-        Err(ApplyError::Conflicts(found)) => {
-            let allowed = still_as_applied(kind, live, manager.api_version);
-            let rest: Vec<_> =
-                found.into_iter().filter(|conflict| !allowed.contains(&conflict.field)).collect();
-            if !rest.is_empty() {
-                return Err(ApplyError::Conflicts(rest));
-            }
-            apply(kind, Some(live), configuration, manager, Conflicts::Force)?
+        Err(ApplyError::Conflicts(_)) => {
+            let spared = still_as_applied(kind, live, manager.api_version);
+            apply_sparing(kind, Some(live), configuration, manager, conflicts, &spared)?
         }
         applied => applied?,
     };
@@ -49,15 +42,15 @@ pub fn apply_after_kubectl(
 }
 
 /// The fields that client-side apply set and that nobody has changed since.
-fn still_as_applied(kind: ObjectType<'_>, live: &Value, api_version: &str) -> BTreeSet<String> {
+fn still_as_applied(kind: ObjectType<'_>, live: &Value, api_version: &str) -> FieldSet {
     let text = live["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap_or_default();
-    let Ok(last) = serde_json::from_str::<Value>(text) else { return BTreeSet::new() };
+    let Ok(last) = serde_json::from_str::<Value>(text) else { return FieldSet::default() };
     if last["apiVersion"] != api_version {
-        return BTreeSet::new();
+        return FieldSet::default();
     }
     let changed = kind.compare(&last, live);
     let set = kind.field_set(&last).difference(&changed.modified).difference(&changed.added);
-    set.difference(&changed.removed).paths().iter().map(|path| path_text(path)).collect()
+    set.difference(&changed.removed)
 }
 
 fn without_annotation(configuration: &Value) -> Value {

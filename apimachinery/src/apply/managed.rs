@@ -1,6 +1,6 @@
 //! `metadata.managedFields`: who owns which fields.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use serde_json::{Map, Value, json};
 
@@ -90,6 +90,7 @@ pub enum ManagedError {
 pub fn managed_fields(object: &Value) -> Result<Vec<ManagedEntry>, ManagedError> {
     let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
     let mut out: Vec<ManagedEntry> = Vec::new();
+    let mut places: HashMap<Owner, usize> = HashMap::new();
     for (index, entry) in entries.into_iter().flatten().enumerate() {
         let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let operation = match entry.get("operation").and_then(Value::as_str) {
@@ -113,9 +114,12 @@ pub fn managed_fields(object: &Value) -> Result<Vec<ManagedEntry>, ManagedError>
             subresource: text("subresource"),
         };
         let time = entry.get("time").and_then(Value::as_str).map(str::to_owned);
-        match out.iter_mut().find(|known| known.owner == owner) {
-            Some(known) => known.fields = known.fields.union(&fields),
-            None => out.push(ManagedEntry { owner, time, fields }),
+        match places.get(&owner).and_then(|at| out.get_mut(*at)) {
+            Some(known) => known.fields.add(fields),
+            None => {
+                places.insert(owner.clone(), out.len());
+                out.push(ManagedEntry { owner, time, fields });
+            }
         }
     }
     Ok(out)
@@ -126,11 +130,14 @@ pub(super) fn set_managed_fields(object: &mut Value, mut entries: Vec<ManagedEnt
     entries.retain(|entry| !entry.fields.is_empty());
     fold_old_updates(&mut entries);
     entries.sort_by(|a, b| {
-        let key = |entry: &ManagedEntry| {
-            let owner = entry.owner.clone();
-            (owner.operation, entry.time.clone(), owner.manager, owner.api_version, owner.subresource)
-        };
-        key(a).cmp(&key(b))
+        let (one, other) = (&a.owner, &b.owner);
+        (one.operation, &a.time, &one.manager, &one.api_version, &one.subresource).cmp(&(
+            other.operation,
+            &b.time,
+            &other.manager,
+            &other.api_version,
+            &other.subresource,
+        ))
     });
     if entries.is_empty() {
         remove_managed_fields(object);
@@ -152,33 +159,38 @@ pub fn remove_managed_fields(object: &mut Value) {
     }
 }
 
+/// Folds the oldest entries of operation Update into one for each version and subresource, until few enough are left.
 fn fold_old_updates(entries: &mut Vec<ManagedEntry>) {
-    let updates = |entries: &[ManagedEntry]| {
-        entries.iter().filter(|entry| entry.owner.operation == Operation::Update).count()
-    };
-    while updates(entries) > MAX_UPDATE_MANAGERS {
-        let oldest = |entries: &[ManagedEntry]| {
-            entries
-                .iter()
-                .enumerate()
-                .filter(|(_, entry)| {
-                    entry.owner.operation == Operation::Update && entry.owner.manager != ANCIENT
-                })
-                .min_by(|(_, a), (_, b)| a.time.cmp(&b.time))
-                .map(|(index, _)| index)
-        };
-        let Some(index) = oldest(entries) else { return };
-        let mut entry = entries.remove(index);
-        ANCIENT.clone_into(&mut entry.owner.manager);
-        match entries.iter_mut().find(|known| known.owner == entry.owner) {
-            Some(known) => {
-                known.fields = known.fields.union(&entry.fields);
-                known.time = known.time.take().max(entry.time);
-            }
-            // The next round folds into this one.
-            None => entries.push(entry),
+    let (mut ancient, mut order) = (HashMap::new(), Vec::new());
+    let place = |owner: &Owner| (owner.api_version.clone(), owner.subresource.clone());
+    for (at, entry) in entries.iter().enumerate() {
+        match (entry.owner.operation, &*entry.owner.manager) {
+            (Operation::Apply, _) => {}
+            (Operation::Update, ANCIENT) => drop(ancient.insert(place(&entry.owner), at)),
+            (Operation::Update, _) => order.push((entry.time.clone(), at)),
         }
     }
+    let mut updates = ancient.len() + order.len();
+    order.sort();
+    for (time, at) in order {
+        if updates <= MAX_UPDATE_MANAGERS {
+            break;
+        }
+        let Some(entry) = entries.get_mut(at) else { continue };
+        let into = *ancient.entry(place(&entry.owner)).or_insert(at);
+        if into == at {
+            ANCIENT.clone_into(&mut entry.owner.manager);
+            continue;
+        }
+        // What owns nothing any more is left out below.
+        let fields = std::mem::take(&mut entry.fields);
+        if let Some(known) = entries.get_mut(into) {
+            known.fields.add(fields);
+            known.time = known.time.take().max(time);
+        }
+        updates -= 1;
+    }
+    entries.retain(|entry| !entry.fields.is_empty());
 }
 
 fn entry_value(entry: &ManagedEntry) -> Value {

@@ -24,41 +24,28 @@ impl<'a> ObjectType<'a> {
         match (self.shape(reference, Some(if right.is_null() { left } else { right })), left, right) {
             (Shape::List(list, Relationship::Associative | Relationship::Separable), _, _) => {
                 // Null on one side counts as an empty list; two empty ones are a leaf, so null can replace [].
-                let items = |value: &'_ Value| -> Option<Vec<Value>> {
-                    match value {
-                        Value::Array(items) => Some(items.clone()),
-                        Value::Null => Some(Vec::new()),
-                        _ => None,
-                    }
-                };
                 match (items(left), items(right)) {
                     (Some(left), Some(right)) if !(left.is_empty() && right.is_empty()) => {
-                        self.merge_lists(list, &left, &right).map(|items| Some(Value::Array(items)))
+                        self.merge_lists(list, left, right).map(|items| Some(Value::Array(items)))
                     }
                     _ => leaf(),
                 }
             }
             (Shape::Map(map, Relationship::Separable | Relationship::Associative), left, right) => {
                 let empty = Map::new();
-                let entries = |value: &'_ Value| -> Option<Map<String, Value>> {
-                    match value {
-                        Value::Object(entries) => Some(entries.clone()),
-                        Value::Null => Some(Map::new()),
-                        _ => None,
-                    }
-                };
-                let (Some(mut out), Some(right)) = (entries(left), entries(right)) else { return leaf() };
-                if out == empty && right.is_empty() {
+                let entries = |value| entries(value, &empty);
+                let (Some(left), Some(right)) = (entries(left), entries(right)) else { return leaf() };
+                if left.is_empty() && right.is_empty() {
                     return leaf();
                 }
-                for (name, value) in &right {
+                let kept = left.iter().filter(|(name, _)| !right.contains_key(*name));
+                let mut out: Map<_, _> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+                for (name, value) in right {
                     let merged = match map.entry_type(name) {
-                        Some(reference) => self.merge_at(reference, out.get(name), Some(value))?,
+                        Some(reference) => self.merge_at(reference, left.get(name), Some(value))?,
                         None => Some(value.clone()),
                     };
-                    if let Some(merged) = merged {
-                        out.insert(name.clone(), merged);
-                    }
+                    out.extend(merged.map(|merged| (name.clone(), merged)));
                 }
                 Ok(Some(Value::Object(out)))
             }
@@ -122,6 +109,24 @@ impl<'a> ObjectType<'a> {
             }
         }
         Ok(out)
+    }
+}
+
+/// Null is as good as an empty list.
+fn items(value: &Value) -> Option<&[Value]> {
+    match value {
+        Value::Array(items) => Some(items),
+        Value::Null => Some(&[]),
+        _ => None,
+    }
+}
+
+/// Null is as good as an empty map.
+fn entries<'v>(value: &'v Value, empty: &'v Map<String, Value>) -> Option<&'v Map<String, Value>> {
+    match value {
+        Value::Object(entries) => Some(entries),
+        Value::Null => Some(empty),
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use serde_json::{Map, Value};
 
 use super::compare::Comparison;
-use super::fieldset::{FieldSet, PathElement, path_text};
+use super::fieldset::{FieldSet, PathElement};
 use super::managed::{
     ManagedEntry, ManagedError, Operation, Owner, managed_fields, remove_managed_fields, set_managed_fields,
 };
@@ -92,14 +92,14 @@ fn conflict_message(conflicts: &[Conflict]) -> String {
     if let [one] = conflicts {
         return format!("Apply failed with 1 conflict: conflict with {}: {}", one.owner, one.field);
     }
-    let mut owners: Vec<String> = conflicts.iter().map(|conflict| conflict.owner.to_string()).collect();
-    owners.sort();
-    owners.dedup();
+    let mut owners: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for conflict in conflicts {
+        owners.entry(conflict.owner.to_string()).or_default().push(&conflict.field);
+    }
     let mut lines = Vec::new();
-    for owner in owners {
+    for (owner, fields) in owners {
         lines.push(format!("conflicts with {owner}:"));
-        let fields = conflicts.iter().filter(|conflict| conflict.owner.to_string() == owner);
-        lines.extend(fields.map(|conflict| format!("- {}", conflict.field)));
+        lines.extend(fields.into_iter().map(|field| format!("- {field}")));
     }
     format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
 }
@@ -164,6 +164,18 @@ pub fn apply(
     manager: &Manager<'_>,
     conflicts: Conflicts,
 ) -> Result<Value, ApplyError> {
+    apply_sparing(kind, live, configuration, manager, conflicts, &FieldSet::default())
+}
+
+/// The same, where fields of `spared` are no conflicts.
+pub(super) fn apply_sparing(
+    kind: ObjectType<'_>,
+    live: Option<&Value>,
+    configuration: &Value,
+    manager: &Manager<'_>,
+    conflicts: Conflicts,
+    spared: &FieldSet,
+) -> Result<Value, ApplyError> {
     if configuration.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
         return Err(ApplyError::ManagedFieldsInConfiguration);
     }
@@ -191,14 +203,14 @@ pub fn apply(
     if let Some(last) = previous.as_ref().filter(|last| !last.fields.is_empty()) {
         let mut owned = BTreeMap::from([(manager.api_version, fields.clone())]);
         for entry in &managers {
-            let set = owned.entry(entry.owner.api_version.as_str()).or_default();
-            *set = set.union(&entry.fields);
+            let version = Some(&*entry.owner.api_version).filter(|version| kind.is_apart(version));
+            owned.entry(version.unwrap_or(manager.api_version)).or_default().add(entry.fields.clone());
         }
         new = prune(kind, &new, last, &owned, manager.api_version);
     }
     let comparison = manager.counted_changes(kind.compare(&old, &new));
     let change = Change { kind, old: &old, new: &new, manager, comparison: &comparison };
-    let mut changed = take_over(&mut managers, &change, conflicts)?;
+    let mut changed = take_over(&mut managers, &change, conflicts, spared)?;
     changed |= previous.as_ref().is_none_or(|last| last.fields != fields || last.owner != owner)
         || !comparison.is_same();
     if let (false, Some(live)) = (changed, live) {
@@ -259,7 +271,7 @@ pub fn record_update(
     let previous = managers.iter().position(|entry| entry.owner == owner).map(|index| managers.remove(index));
     // Force leaves no conflicts to report.
     let change = Change { kind, old: &old, new, manager, comparison: &comparison };
-    let _ = take_over(&mut managers, &change, Conflicts::Force);
+    let _ = take_over(&mut managers, &change, Conflicts::Force, &FieldSet::default());
     let (before, time) = previous.map_or_else(Default::default, |entry| (entry.fields, entry.time));
     let mut fields = before.difference(&comparison.removed);
     fields.add(comparison.modified);
@@ -319,29 +331,65 @@ struct Change<'a> {
     comparison: &'a Comparison,
 }
 
+/// What is changed or added, and what is removed.
+type Taken = (FieldSet, FieldSet);
+
+/// The same in the names of each version.
+struct ByVersion {
+    own: Taken,
+    others: BTreeMap<String, Taken>,
+}
+
+impl ByVersion {
+    fn of(&self, version: &str) -> &Taken {
+        self.others.get(version).unwrap_or(&self.own)
+    }
+}
+
 impl Change<'_> {
-    /// What is changed or added, and what is removed, in the names of each version that managers wrote in.
-    fn by_version(&self, managers: &[ManagedEntry]) -> BTreeMap<String, (FieldSet, FieldSet)> {
+    /// What is taken, in the names of each version that managers wrote in.
+    fn by_version(&self, managers: &[ManagedEntry]) -> ByVersion {
         let sets = |comparison: &Comparison| {
             (comparison.modified.union(&comparison.added), comparison.removed.clone())
         };
-        let mut known = BTreeMap::new();
+        let mut others = BTreeMap::new();
         for entry in managers {
             let version = &entry.owner.api_version;
-            if known.contains_key(version) {
+            if version == self.manager.api_version
+                || !self.kind.is_apart(version)
+                || others.contains_key(version)
+            {
                 continue;
             }
-            let seen = if self.kind.versions.is_none() || version == self.manager.api_version {
-                sets(self.comparison)
-            } else {
-                let (_, old) = self.kind.in_version(self.old, version);
-                let (kind, new) = self.kind.in_version(self.new, version);
-                sets(&self.manager.counted_changes(kind.compare(&old, &new)))
-            };
-            known.insert(version.clone(), seen);
+            let (_, old) = self.kind.in_version(self.old, version);
+            let (kind, new) = self.kind.in_version(self.new, version);
+            let seen = sets(&self.manager.counted_changes(kind.compare(&old, &new)));
+            others.insert(version.clone(), seen);
         }
-        known
+        ByVersion { own: sets(self.comparison), others }
     }
+}
+
+/// Bytes that conflicts are told in, but for the last of them: a client chooses the names of fields and of managers.
+const TOLD_BYTES: usize = 1 << 20;
+
+/// The conflicts with what managers own, as many as can be told.
+fn conflicts_with(managers: &[ManagedEntry], changes: &ByVersion, spared: &FieldSet) -> Vec<Conflict> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for entry in managers {
+        let (changed, _) = changes.of(&entry.owner.api_version);
+        let owner = &entry.owner;
+        let owner_bytes = owner.manager.len() + owner.api_version.len() + owner.subresource.len();
+        let more = entry.fields.intersection(changed).each_leaf(spared, &mut |field| {
+            found.push(Conflict { owner: owner.clone(), field: field.to_owned() });
+            bytes += owner_bytes + field.len();
+            bytes < TOLD_BYTES
+        });
+        if !more {
+            break;
+        }
+    }
+    found
 }
 
 /// Takes from all managers what the write changed or removed; true if any lost something.
@@ -349,23 +397,18 @@ fn take_over(
     managers: &mut [ManagedEntry],
     change: &Change<'_>,
     conflicts: Conflicts,
+    spared: &FieldSet,
 ) -> Result<bool, ApplyError> {
     let changes = change.by_version(managers);
     if conflicts == Conflicts::Refuse {
-        let mut found = Vec::new();
-        for entry in managers.iter() {
-            let Some((changed, _)) = changes.get(&entry.owner.api_version) else { continue };
-            for path in entry.fields.intersection(changed).leaves() {
-                found.push(Conflict { owner: entry.owner.clone(), field: path_text(&path) });
-            }
-        }
+        let found = conflicts_with(managers, &changes, spared);
         if !found.is_empty() {
             return Err(ApplyError::Conflicts(found));
         }
     }
     let mut lost = false;
     for entry in managers {
-        let Some((changed, removed)) = changes.get(&entry.owner.api_version) else { continue };
+        let (changed, removed) = changes.of(&entry.owner.api_version);
         let kept = entry.fields.difference(changed).difference(removed);
         lost |= kept != entry.fields;
         entry.fields = kept;

@@ -246,6 +246,11 @@ impl<'a> ObjectType<'a> {
         Self { versions: Some(versions), ..self }
     }
 
+    /// Whether fields have names of their own in a version. There are a few of those; clients may write down any others.
+    pub(super) fn is_apart(self, api_version: &str) -> bool {
+        self.versions.is_some_and(|versions| versions.kind(api_version).is_some())
+    }
+
     /// An object of this type as a version shows it, with that version's type. As it is if it cannot be had.
     pub(super) fn in_version(self, object: &Value, api_version: &str) -> (Self, Value) {
         let of = |object: &Value| object["apiVersion"].as_str().map(str::to_owned);

@@ -20,79 +20,103 @@ fn at(path: &[PathElement], what: &str) -> String {
     if path.is_empty() { what.to_owned() } else { format!("{}: {what}", path_text(path)) }
 }
 
-impl<'a> ObjectType<'a> {
-    /// Checks an object against its type. Every error names its path, such as `.spec.foo: field not declared in schema`.
-    pub fn validate(self, object: &Value, duplicates: Duplicates) -> Result<(), Vec<String>> {
-        let mut errors = Vec::new();
-        self.validate_at(self.root, object, duplicates, &mut Vec::new(), &mut errors);
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
-    }
+/// So many faults, and so many atomic fields, are told of one object.
+const MOST_TOLD: usize = 100;
 
-    fn validate_at(
-        self,
-        reference: &'a TypeRef,
-        value: &Value,
-        duplicates: Duplicates,
-        path: &mut Vec<PathElement>,
-        errors: &mut Vec<String>,
-    ) {
-        match (self.shape(reference, Some(value)), value) {
-            (Shape::Nothing, _) => errors.push(at(path, "schema error: invalid atom")),
-            (_, Value::Null) => {}
-            (Shape::Scalar(scalar), _) => {
-                let (fits, name) = match scalar {
-                    Scalar::Numeric => (value.is_number(), "numeric (int or float)"),
-                    Scalar::String => (value.is_string(), "string"),
-                    Scalar::Boolean => (value.is_boolean(), "boolean"),
-                    Scalar::Untyped => (!value.is_array() && !value.is_object(), "any scalar"),
-                };
-                if !fits {
-                    errors.push(at(path, &format!("expected {name}, got {value}")));
-                }
-            }
-            (Shape::List(list, relationship), Value::Array(items)) => {
-                let mut seen = HashSet::new();
-                for (index, item) in items.iter().enumerate() {
-                    if relationship == Relationship::Atomic {
-                        path.push(PathElement::index(index));
-                    } else {
-                        match self.item_element(list, item) {
-                            Ok(element) if duplicates == Duplicates::Refuse && seen.contains(&element) => {
-                                errors.push(at(path, &format!("duplicate entries for key {element}")));
-                                continue;
-                            }
-                            Ok(element) => {
-                                if duplicates == Duplicates::Refuse {
-                                    seen.insert(element.clone());
-                                }
-                                path.push(element);
-                            }
-                            Err(what) => {
-                                errors.push(at(path, &format!("element {index}: {what}")));
-                                continue;
-                            }
-                        }
-                    }
-                    self.validate_at(&list.element_type, item, duplicates, path, errors);
-                    path.pop();
-                }
-            }
-            (Shape::Map(map, _), Value::Object(entries)) => {
-                for (name, entry) in entries {
-                    path.push(PathElement::field(name));
-                    match map.entry_type(name) {
-                        Some(reference) => self.validate_at(reference, entry, duplicates, path, errors),
-                        None => errors.push(format!("{}: field not declared in schema", path_text(path))),
-                    }
-                    path.pop();
-                }
-            }
-            (Shape::List(..), _) => errors.push(at(path, &format!("expected list, got {value}"))),
-            (Shape::Map(..), _) => errors.push(at(path, &format!("expected map, got {value}"))),
+/// A walk that looks for faults.
+struct Validation {
+    duplicates: Duplicates,
+    path: Vec<PathElement>,
+    errors: Vec<String>,
+}
+
+impl Validation {
+    fn tell(&mut self, what: &str) {
+        if !self.is_full() {
+            self.errors.push(at(&self.path, what));
         }
     }
 
-    /// The lists, maps and structures in an object that are one value as a whole, by their paths: `.spec.selector`.
+    fn is_full(&self) -> bool {
+        self.errors.len() >= MOST_TOLD
+    }
+
+    fn value<'a>(&mut self, kind: ObjectType<'a>, reference: &'a TypeRef, value: &Value) {
+        match (kind.shape(reference, Some(value)), value) {
+            _ if self.is_full() => {}
+            (Shape::Nothing, _) => self.tell("schema error: invalid atom"),
+            (_, Value::Null) => {}
+            (Shape::Scalar(scalar), _) => self.scalar(scalar, value),
+            (Shape::List(list, Relationship::Atomic), Value::Array(items)) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.within(PathElement::index(index), |walk| walk.value(kind, &list.element_type, item));
+                }
+            }
+            (Shape::List(list, _), Value::Array(items)) => self.items(kind, list, items),
+            (Shape::Map(map, _), Value::Object(entries)) => {
+                for (name, entry) in entries {
+                    self.within(PathElement::field(name), |walk| match map.entry_type(name) {
+                        Some(reference) => walk.value(kind, reference, entry),
+                        None => walk.tell("field not declared in schema"),
+                    });
+                }
+            }
+            (Shape::List(..), _) => self.tell(&format!("expected list, got {value}")),
+            (Shape::Map(..), _) => self.tell(&format!("expected map, got {value}")),
+        }
+    }
+
+    fn scalar(&mut self, scalar: Scalar, value: &Value) {
+        let (fits, name) = match scalar {
+            Scalar::Numeric => (value.is_number(), "numeric (int or float)"),
+            Scalar::String => (value.is_string(), "string"),
+            Scalar::Boolean => (value.is_boolean(), "boolean"),
+            Scalar::Untyped => (!value.is_array() && !value.is_object(), "any scalar"),
+        };
+        if !fits {
+            self.tell(&format!("expected {name}, got {value}"));
+        }
+    }
+
+    /// The items of an associative list.
+    fn items<'a>(&mut self, kind: ObjectType<'a>, list: &'a ListType, items: &[Value]) {
+        let mut seen = HashSet::new();
+        for (index, item) in items.iter().enumerate() {
+            match kind.item_element(list, item) {
+                Ok(element) if seen.contains(&element) => {
+                    self.tell(&format!("duplicate entries for key {element}"));
+                }
+                Ok(element) => {
+                    if self.duplicates == Duplicates::Refuse {
+                        seen.insert(element.clone());
+                    }
+                    self.within(element, |walk| walk.value(kind, &list.element_type, item));
+                }
+                Err(what) => self.tell(&format!("element {index}: {what}")),
+            }
+            if self.is_full() {
+                return;
+            }
+        }
+    }
+
+    fn within(&mut self, element: PathElement, work: impl FnOnce(&mut Self)) {
+        self.path.push(element);
+        work(self);
+        self.path.pop();
+    }
+}
+
+impl<'a> ObjectType<'a> {
+    /// Checks an object against its type. Every error names its path, such as `.spec.foo: field not declared in schema`. The first hundred are
+    /// told.
+    pub fn validate(self, object: &Value, duplicates: Duplicates) -> Result<(), Vec<String>> {
+        let mut walk = Validation { duplicates, path: Vec::new(), errors: Vec::new() };
+        walk.value(self, self.root, object);
+        if walk.errors.is_empty() { Ok(()) } else { Err(walk.errors) }
+    }
+
+    /// The lists, maps and structures in an object that are one value as a whole, by their paths: `.spec.selector`. The first hundred.
     pub fn atomic_fields(self, object: &Value) -> Vec<String> {
         let mut found = Vec::new();
         self.collect_atomic(self.root, object, &mut Vec::new(), &mut found);
@@ -107,6 +131,7 @@ impl<'a> ObjectType<'a> {
         found: &mut Vec<String>,
     ) {
         match (self.shape(reference, Some(value)), value) {
+            _ if found.len() >= MOST_TOLD => {}
             (Shape::Map(map, relationship), Value::Object(entries)) => {
                 if relationship == Relationship::Atomic {
                     found.push(path_text(path));
@@ -170,51 +195,41 @@ impl<'a> ObjectType<'a> {
 
     /// The fields that an object has: what an applier of it owns.
     pub fn field_set(self, object: &Value) -> FieldSet {
-        let mut set = FieldSet::default();
-        self.collect_fields(self.root, object, &mut Vec::new(), &mut set);
-        set
+        self.fields_of(self.root, object).1
     }
 
-    fn collect_fields(
-        self,
-        reference: &'a TypeRef,
-        value: &Value,
-        path: &mut Vec<PathElement>,
-        set: &mut FieldSet,
-    ) {
+    /// Whether a value is a field as a whole, and the fields below it.
+    fn fields_of(self, reference: &'a TypeRef, value: &Value) -> (bool, FieldSet) {
+        let mut fields = FieldSet::default();
         match (self.shape(reference, Some(value)), value) {
             (Shape::List(list, Relationship::Associative | Relationship::Separable), Value::Array(items)) => {
                 for item in items {
                     // An item that cannot be told apart has no owner; validation has refused it before.
                     let Ok(element) = self.item_element(list, item) else { continue };
-                    path.push(element);
-                    self.collect_fields(&list.element_type, item, path, set);
-                    set.insert(path);
-                    path.pop();
+                    let (_, below) = self.fields_of(&list.element_type, item);
+                    fields.add_step(&element, true, below);
                 }
+                (false, fields)
             }
             (
                 Shape::Map(map, Relationship::Separable | Relationship::Associative),
                 Value::Object(entries),
             ) => {
                 for (name, entry) in entries {
-                    path.push(PathElement::field(name));
-                    if let Some(reference) = map.entry_type(name) {
-                        self.collect_fields(reference, entry, path, set);
-                    }
+                    let inner = map.entry_type(name).map(|reference| self.fields_of(reference, entry));
+                    let (whole, below) = inner.unwrap_or_default();
                     let empty = entry.is_null() || entry.as_object().is_some_and(Map::is_empty);
-                    if empty || !map.fields.contains_key(name) {
-                        set.insert(path);
-                    }
-                    path.pop();
+                    let member = whole || empty || !map.fields.contains_key(name);
+                    fields.add_step(&PathElement::field(name), member, below);
                 }
+                (false, fields)
             }
             (
                 Shape::List(_, Relationship::Associative | Relationship::Separable)
                 | Shape::Map(_, Relationship::Separable | Relationship::Associative),
                 Value::Null,
-            ) => {}
-            _ => set.insert(path),
+            ) => (false, fields),
+            _ => (true, fields),
         }
     }
 
@@ -320,5 +335,53 @@ mod tests {
         let told = kind.validate(&object, Duplicates::Refuse).unwrap_err();
         assert_eq!(told, [r#".env: duplicate entries for key [name="a7"]"#]);
         assert_eq!(kind.validate(&object, Duplicates::Allow), Ok(()));
+    }
+
+    /// Any JSON, as a kind without a schema has it.
+    fn open() -> ObjectType<'static> {
+        ObjectType::deduced()
+    }
+
+    #[test]
+    fn faults_below_long_names_take_little_to_tell() {
+        let schema: Schema = serde_json::from_value(json!({"types": [
+            {"name": "Pod", "map": {"fields": [
+                {"name": "containers", "type": {"list": {"elementRelationship": "associative", "keys": ["name"], "elementType": {"namedType": "Container"}}}},
+            ]}},
+            {"name": "Container", "map": {"fields": [
+                {"name": "name", "type": {"scalar": "string"}},
+                {"name": "env", "type": {"list": {"elementRelationship": "associative", "keys": ["name"], "elementType": {"scalar": "string"}}}},
+            ]}},
+        ]}))
+        .unwrap();
+        let root = TypeRef::named("Pod");
+        let kind = ObjectType::new(&schema, &root);
+        let object = json!({"containers": [{"name": "x".repeat(1 << 20), "env": vec![1; 500_000]}]});
+        let told = kind.validate(&object, Duplicates::Refuse).unwrap_err();
+        assert_eq!(told.len(), MOST_TOLD);
+        assert!(told.iter().all(|text| text.len() < 4096 && text.contains(".env: element ")), "{}", told[0]);
+    }
+
+    #[test]
+    fn fields_below_long_names_take_little_to_collect() {
+        let below: Map<String, Value> = (0..50_000).map(|at| (at.to_string(), at.into())).collect();
+        let object = json!({"x".repeat(1 << 20): below});
+        let fields = open().field_set(&object);
+        assert!(open().compare(&json!({}), &object).added == fields);
+        assert_eq!(fields.to_value()[format!("f:{}", "x".repeat(1 << 20))]["f:49999"], json!({}));
+    }
+
+    #[test]
+    fn what_is_nested_is_merged_once() {
+        let nested = |name: &str| {
+            let inner: Map<String, Value> =
+                (0..20_000).map(|at| (format!("{name}{at}"), at.into())).collect();
+            (0..90).fold(Value::Object(inner), |inner, _| json!({"a": inner}))
+        };
+        let mut merged = open().merge(&nested("l"), &nested("r")).unwrap();
+        for _ in 0..90 {
+            merged = merged["a"].take();
+        }
+        assert_eq!(merged.as_object().unwrap().len(), 40_000);
     }
 }
