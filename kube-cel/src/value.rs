@@ -303,12 +303,29 @@ impl Value {
         if let (Some(one), Some(other)) = (whole(self), whole(other)) {
             return Some(one.cmp(&other));
         }
-        let real = |value: &Self| match value {
-            Self::Double(number) => Some(*number),
-            _ => whole(value).map(|number| number as f64),
-        };
-        real(self)?.partial_cmp(&real(other)?)
+        match (self, other) {
+            (Self::Double(one), Self::Double(other)) => one.partial_cmp(other),
+            (Self::Double(real), other) => compare_exactly(*real, whole(other)?),
+            (one, Self::Double(real)) => compare_exactly(*real, whole(one)?).map(Ordering::reverse),
+            _ => None,
+        }
     }
+}
+
+/// Compares a number with a whole one by what they are: as doubles, different ones beyond 2^53 would be equal to the same third. Not a number is
+/// nowhere in the order.
+fn compare_exactly(real: f64, whole: i128) -> Option<Ordering> {
+    /// Beyond all that are as large as a `u64`.
+    const LARGE: f64 = 18_446_744_073_709_551_616.0;
+    if real.is_nan() {
+        return None;
+    }
+    if real.abs() > LARGE {
+        return Some(if real > 0.0 { Ordering::Greater } else { Ordering::Less });
+    }
+    // Within these bounds a cast drops the fraction and nothing else.
+    let part = real.fract().partial_cmp(&0.0)?;
+    Some((real.trunc() as i128).cmp(&whole).then(part))
 }
 
 impl PartialEq for Value {
