@@ -7,6 +7,7 @@ use crate::{
     ast::{Each, Expr, Item, Node, Walk},
     error::EvalError,
     functions,
+    patterns::Patterns,
     value::{Key, Made},
 };
 
@@ -33,16 +34,26 @@ impl Budget {
     }
 }
 
+/// What it costs to compile a regular expression that does not stand in the expression as it is.
+const PATTERN_COST: u64 = 1_000;
+
 type Outcome = Result<Value, EvalError>;
 
-/// Variables, innermost last.
+/// What is known where an expression is evaluated.
 struct Scope<'a> {
+    /// Variables, innermost last.
     names: Vec<(&'a str, Value)>,
+    patterns: &'a Patterns,
 }
 
-pub(crate) fn evaluate(expr: &Expr, variables: &[(&str, Value)], budget: &mut Budget) -> Outcome {
-    let mut scope = Scope { names: variables.iter().map(|(name, value)| (*name, value.clone())).collect() };
-    eval(expr, &mut scope, budget)
+pub(crate) fn evaluate(
+    expr: &Expr,
+    patterns: &Patterns,
+    variables: &[(&str, Value)],
+    budget: &mut Budget,
+) -> Outcome {
+    let names = variables.iter().map(|(name, value)| (*name, value.clone())).collect();
+    eval(expr, &mut Scope { names, patterns }, budget)
 }
 
 /// Types are values, too.
@@ -166,9 +177,23 @@ fn call<'a>(
     }
     // Two long arguments may cost their product: comparing each item with each, a pattern at each place.
     let weights = values.iter().map(|value| value.weight().max(1));
-    budget.spend(weights.fold(1, u64::saturating_mul).min(u64::MAX / 2))?;
-    budget.spend(functions::hidden_cost(name, &values))?;
-    functions::call(name, target.is_some(), &values)
+    let cost = weights.fold(1, u64::saturating_mul).min(u64::MAX / 2);
+    budget.spend(cost)?;
+    let hidden = functions::hidden_cost(name, &values, budget.left);
+    budget.spend(hidden)?;
+    let found = match functions::pattern(name, &values) {
+        Some(pattern) => match scope.patterns.get(pattern) {
+            Some(regex) => functions::search(name, &values, regex)?,
+            None => {
+                budget.spend(PATTERN_COST)?;
+                functions::search(name, &values, &functions::compile(pattern)?)?
+            }
+        },
+        None => functions::call(name, target.is_some(), &values)?,
+    };
+    // What it has made beyond that was work, too.
+    budget.spend(found.weight().saturating_sub(cost).saturating_sub(hidden))?;
+    Ok(found)
 }
 
 fn select(operand: &Value, field: &str, optional: bool) -> Outcome {
@@ -294,18 +319,10 @@ fn binary(operator: &str, left: &Value, right: &Value, budget: &mut Budget) -> O
     }
 }
 
-/// Equality of collections costs what they hold.
+/// Equality costs what both hold.
 fn equal(left: &Value, right: &Value, budget: &mut Budget) -> Result<bool, EvalError> {
-    fn size(value: &Value) -> u64 {
-        match value {
-            Value::List(items) => items.iter().map(size).fold(1, u64::saturating_add),
-            Value::Map(map) => map.values().map(size).fold(1, u64::saturating_add),
-            other => 1 + other.weight(),
-        }
-    }
-    if matches!((left, right), (Value::List(_), Value::List(_)) | (Value::Map(_), Value::Map(_))) {
-        budget.spend(size(left).min(size(right)))?;
-    }
+    let cost = left.extent(budget.left);
+    budget.spend(right.extent(cost).min(cost) - 1)?;
     Ok(left == right)
 }
 
@@ -385,10 +402,8 @@ fn walk<'a>(each: &'a Each, scope: &mut Scope<'a>, budget: &mut Budget) -> Outco
     match each.walk {
         Walk::Map | Walk::TransformList | Walk::Filter => Ok(Value::list(list)),
         Walk::SortBy => {
-            if sorted.windows(2).any(|pair| pair[0].0.compare(&pair[1].0).is_none()) {
-                return Err(EvalError::failed("list elements must be comparable"));
-            }
-            sorted.sort_by(|one, other| one.0.compare(&other.0).unwrap_or(Ordering::Equal));
+            budget.spend(functions::sorting_cost(sorted.iter().map(|(key, _)| key)))?;
+            functions::sort_by(&mut sorted, |(key, _)| key)?;
             Ok(Value::list(sorted.into_iter().map(|(_, item)| item).collect()))
         }
         Walk::TransformMap | Walk::TransformMapEntry => Ok(Value::Map(Arc::new(map))),

@@ -31,6 +31,7 @@ mod former;
 mod functions;
 mod lexer;
 mod parser;
+mod patterns;
 mod types;
 mod value;
 
@@ -42,13 +43,17 @@ pub use functions::Semver;
 pub use types::{ObjectType, Type};
 pub use value::{Key, Made, Url, Value};
 
+use std::sync::Arc;
+
 use ast::{Expr, Node};
+use patterns::Patterns;
 
 /// A compiled expression.
 #[derive(Debug, Clone)]
 pub struct Program {
     expr: Expr,
     result: Type,
+    patterns: Arc<Patterns>,
 }
 
 impl Program {
@@ -57,7 +62,8 @@ impl Program {
         let expr =
             parser::parse(source).map_err(|error| CompileError::new(source, &[(error.at, error.what)]))?;
         let result = check::check(&expr, variables).map_err(|faults| CompileError::new(source, &faults))?;
-        Ok(Self { expr, result })
+        let patterns = Arc::new(patterns::of(&expr));
+        Ok(Self { expr, result, patterns })
     }
 
     /// The same, and refuses an expression whose result can never be of a type.
@@ -82,7 +88,7 @@ impl Program {
 
     /// Evaluates it.
     pub fn evaluate(&self, variables: &[(&str, Value)], budget: &mut Budget) -> Result<Value, EvalError> {
-        eval::evaluate(&self.expr, variables, budget)
+        eval::evaluate(&self.expr, &self.patterns, variables, budget)
     }
 }
 

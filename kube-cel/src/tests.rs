@@ -101,7 +101,9 @@ fn lists_are_made_and_sorted() {
         "found no matching overload for '@sortByAssociatedKeys' applied to 'list(int).(list(list(int)))'",
     );
     fails("{'a': 1}.sortBy(n, n) == []", "found no matching overload for '@sortByAssociatedKeys'");
-    fails("dyn([1, 'a']).sortBy(n, n) == []", "list elements must be comparable");
+    fails("dyn([1, 'a']).sortBy(n, n) == []", "list elements must have the same type");
+    fails("dyn([[1], [2]]).sort() == []", "list elements must be comparable");
+    fails("[1.0, 0.0 / 0.0].sort() == []", "list elements must be comparable");
 }
 
 #[test]
@@ -116,6 +118,80 @@ fn numbers_of_all_types_compare_by_what_they_are() {
     ] {
         holds(source);
     }
+    // One order, whatever the types: a sort must not find contradictions.
+    let made = |at: i64| match at % 3 {
+        0 => Value::Int((1 << 53) + at % 5),
+        1 => Value::Uint((1 << 53) + (at % 5) as u64),
+        _ => Value::Double(((1_i64 << 53) + at % 5) as f64),
+    };
+    let many = Value::list((0..1000).map(made).collect());
+    let known = [("many", Type::List(Box::new(Type::Dyn)))];
+    let program = Program::compile("many.sort()", &known).unwrap();
+    let error = program.evaluate(&[("many", many)], &mut Budget::new(1_000_000)).unwrap_err();
+    assert_eq!(error.to_string(), "list elements must have the same type");
+}
+
+/// The steps that an expression takes; more than there are if it takes too many.
+#[track_caller]
+fn steps(source: &str, variables: &[(&str, Value)]) -> u64 {
+    let known: Vec<_> = variables.iter().map(|(name, _)| (*name, Type::Dyn)).collect();
+    let program = Program::compile(source, &known).unwrap();
+    let mut budget = Budget::new(STEPS);
+    match program.evaluate(variables, &mut budget) {
+        Err(EvalError::Budget) => STEPS + 1,
+        _ => STEPS - budget.left(),
+    }
+}
+
+const STEPS: u64 = 1_000_000;
+
+#[test]
+fn sorting_costs_what_its_keys_weigh() {
+    let texts = |count: usize, length: usize| {
+        Value::list((0..count).map(|at| format!("{}{at:09}", "x".repeat(length)).into()).collect())
+    };
+    for source in ["l.sort() == []", "l.sortBy(t, t) == []"] {
+        let of = |count, length| steps(source, &[("l", texts(count, length))]);
+        assert!(of(1000, 0) > 10 * of(100, 0), "{source}: more than the length of the list");
+        assert!(of(100, 1000) > 50 * of(100, 0), "{source}: the length of the texts counts");
+        assert!(of(1000, 1000) > STEPS, "{source}");
+    }
+}
+
+#[test]
+fn what_is_within_values_costs_wherever_it_is_looked_through() {
+    let long: Value = "x".repeat(100_000).into();
+    let deep = Value::list(vec![Value::list((0..100_000).map(Value::Int).collect())]);
+    for (source, value) in [
+        ("lists.range(1000).map(i, l).join('') == ''", &long),
+        ("'%s'.format([lists.range(1000).map(i, l)]) == ''", &long),
+        ("l + 'y' in lists.range(1000).map(i, l + 'z')", &long),
+        ("lists.range(1000).map(i, l + 'z').indexOf(l + 'y') == 0", &long),
+        ("lists.range(1000).map(i, l + 'z').includes(l + 'y')", &long),
+        ("sets.contains(lists.range(1000).map(i, l + 'z'), [l + 'y'])", &long),
+        ("lists.range(1000).map(i, l).isSorted()", &long),
+        ("lists.range(1000).map(i, l).max() == ''", &long),
+        ("lists.range(1000).all(i, [l].includes(l))", &deep),
+        ("lists.range(1000).map(i, l).flatten().size() > 0", &deep),
+        ("lists.range(1000).all(i, l == l)", &deep),
+    ] {
+        assert!(steps(source, &[("l", value.clone())]) > STEPS, "{source}");
+    }
+    fails("['a', 'b'].sum() == 'ab'", "no such overload");
+}
+
+#[test]
+fn values_that_hold_one_another_many_times_end_soon() {
+    let twice = ".map(a, [a, a])".repeat(40);
+    let both = |test: &str| format!("cel.bind(x, [0]{twice}, {test})");
+    for test in
+        ["dyn(x) == dyn([x])", "x[0] == x[0]", "'%s'.format([x]) == ''", "x.flatten(100) == []", "x in [x]"]
+    {
+        assert!(steps(&both(test), &[]) > STEPS, "{test}");
+    }
+    let program = Program::compile(&both("x"), &[]).unwrap();
+    let made = program.evaluate(&[], &mut Budget::new(STEPS)).unwrap();
+    assert_eq!(made.to_json(), Err(EvalError::Budget));
 }
 
 #[test]
@@ -278,11 +354,26 @@ impl Authority for Pods {
 fn the_authorizer_is_asked_and_waited_for() {
     let types = [("authorizer", Type::AUTHORIZER)];
     let request = Check { resource: "pods".to_owned(), ..Default::default() };
-    let variable = Access::variable(std::sync::Arc::new(Pods::default()), request);
+    let variable = Access::variable(Arc::new(Pods::default()), request);
     let source = "authorizer.requestResource.check('custom').allowed() && !authorizer.group('').resource('nodes').check('get').allowed()";
     let program = Program::compile_as(source, &types, &Type::Bool).unwrap();
     let run = || program.evaluate(&[("authorizer", variable.clone())], &mut Budget::new(50_000));
     assert!(run().is_err());
     assert_eq!(run().unwrap(), Value::Bool(true));
     assert!(Program::compile("authorizer.check('get')", &types).is_err());
+}
+
+#[test]
+fn patterns_that_stand_in_an_expression_are_compiled_with_it() {
+    let text = [("l", Value::from("aaa"))];
+    for source in
+        ["l.matches('^a+$')", "matches(l, '^a+$')", "l.find('^a+$') == l", "l.findAll('^a+$', 1) == [l]"]
+    {
+        assert_eq!(Program::compile(source, &[("l", Type::String)]).unwrap().patterns.len(), 1, "{source}");
+        let each = format!("lists.range(1000).all(i, {source})");
+        assert!(steps(&each, &text) < 20_000, "{source}");
+        let made = each.replace("'^a+$'", "'^a' + '+$'");
+        assert!(steps(&made, &text) > STEPS, "{made}");
+    }
+    fails("'a'.matches('(')", "error parsing regexp");
 }

@@ -12,6 +12,9 @@ use crate::{
     functions::Semver,
 };
 
+/// The extent of values that are made into JSON: an object of the greatest length is less.
+const JSON_MAX: u64 = 2_000_000;
+
 /// A key of a map.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
@@ -23,6 +26,16 @@ pub enum Key {
     Uint(u64),
     /// Text.
     String(Arc<str>),
+}
+
+impl Key {
+    /// Its length in tens of bytes.
+    fn weight(&self) -> u64 {
+        match self {
+            Self::String(text) => text.len() as u64 / 10,
+            _ => 0,
+        }
+    }
 }
 
 impl std::fmt::Display for Key {
@@ -168,8 +181,15 @@ impl Value {
     /// The value as JSON: of an optional value what is in it, times as text, bytes in base64.
     ///
     /// # Errors
-    /// Of values that are nothing in JSON.
+    /// Of values that are nothing in JSON, and of those that are larger than any object.
     pub fn to_json(&self) -> Result<serde_json::Value, EvalError> {
+        if self.extent(JSON_MAX) > JSON_MAX {
+            return Err(EvalError::Budget);
+        }
+        self.json()
+    }
+
+    fn json(&self) -> Result<serde_json::Value, EvalError> {
         use serde_json::Value as Json;
         let unfit = || EvalError::failed(format!("a {} is nothing in JSON", self.type_name()));
         Ok(match self {
@@ -184,20 +204,20 @@ impl Value {
             }
             Self::String(text) => (**text).into(),
             Self::Bytes(bytes) => STANDARD.encode(bytes).into(),
-            Self::List(items) => items.iter().map(Self::to_json).collect::<Result<Vec<_>, _>>()?.into(),
+            Self::List(items) => items.iter().map(Self::json).collect::<Result<Vec<_>, _>>()?.into(),
             Self::Map(map) => {
                 let mut object = serde_json::Map::new();
                 for (key, value) in map.iter() {
                     let Key::String(key) = key else { return Err(unfit()) };
-                    object.insert(key.to_string(), value.to_json()?);
+                    object.insert(key.to_string(), value.json()?);
                 }
                 object.into()
             }
             Self::Made(made) => {
-                let fields = made.fields.iter().map(|(name, value)| Ok((name.clone(), value.to_json()?)));
+                let fields = made.fields.iter().map(|(name, value)| Ok((name.clone(), value.json()?)));
                 Json::Object(fields.collect::<Result<_, EvalError>>()?)
             }
-            Self::Optional(Some(inner)) => inner.to_json()?,
+            Self::Optional(Some(inner)) => inner.json()?,
             Self::Duration(_) | Self::Timestamp(_) | Self::Quantity(_) | Self::Ip(_) | Self::Cidr(..) => {
                 match crate::functions::text(self)? {
                     Self::String(text) => (*text).into(),
@@ -309,6 +329,27 @@ impl Value {
             (one, Self::Double(real)) => compare_exactly(*real, whole(one)?).map(Ordering::reverse),
             _ => None,
         }
+    }
+
+    /// What going through all of it costs: each value in it, and the length of its texts. A list may hold the same one many times, and that
+    /// one others, so it is counted no further than to what can be paid.
+    pub(crate) fn extent(&self, most: u64) -> u64 {
+        let all: Box<dyn Iterator<Item = (u64, &Self)>> = match self {
+            Self::List(items) => Box::new(items.iter().map(|item| (0, item))),
+            Self::Map(map) => Box::new(map.iter().map(|(key, value)| (key.weight(), value))),
+            Self::Made(made) => Box::new(made.fields.values().map(|value| (0, value))),
+            Self::Optional(Some(inner)) => return inner.extent(most),
+            Self::String(_) | Self::Bytes(_) => return 1 + self.weight(),
+            _ => return 1,
+        };
+        let mut extent: u64 = 1;
+        for (name, value) in all {
+            if extent > most {
+                break;
+            }
+            extent = extent.saturating_add(name).saturating_add(value.extent(most.saturating_sub(extent)));
+        }
+        extent
     }
 }
 

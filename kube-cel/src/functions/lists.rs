@@ -22,8 +22,13 @@ pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
             Ok(Value::Bool(sorted))
         }
         ("sum", [List(items)]) => {
+            use Value::{Double, Duration, Uint};
             let mut items = items.iter();
             let first = items.next().cloned().unwrap_or(Int(0));
+            // Texts and lists have no sum, which would be copied again for each of them.
+            if !matches!(first, Int(_) | Uint(_) | Double(_) | Duration(_)) {
+                return Some(Err(EvalError::NoSuchOverload));
+            }
             items.try_fold(first, |sum, item| numbers::arithmetic("+", &sum, item))
         }
         ("min", [List(items)]) => extreme(items, Ordering::Less),
@@ -54,12 +59,8 @@ pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
         ("reverse", [List(items)]) => Ok(Value::list(items.iter().rev().cloned().collect())),
         ("distinct", [List(items)]) => Ok(Value::list(distinct(items))),
         ("sort", [List(items)]) => {
-            if items.windows(2).any(|pair| pair[0].compare(&pair[1]).is_none()) {
-                return Some(Err(EvalError::failed("list elements must be comparable")));
-            }
             let mut sorted = items.to_vec();
-            sorted.sort_by(|one, other| one.compare(other).unwrap_or(Ordering::Equal));
-            Ok(Value::list(sorted))
+            sort_by(&mut sorted, |item| item).map(|()| Value::list(sorted))
         }
         ("first", [List(items)]) => {
             Ok(items.first().map_or(Value::Optional(None), |item| Value::some(item.clone())))
@@ -82,6 +83,27 @@ pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
         }
         _ => return None,
     })
+}
+
+/// What sorting by keys costs: each is compared as often as their number can be halved.
+pub(crate) fn sorting_cost<'a>(keys: impl ExactSizeIterator<Item = &'a Value>) -> u64 {
+    let halvings = u64::from(keys.len().max(1).ilog2()) + 1;
+    keys.map(|key| key.weight() + 1).sum::<u64>().saturating_mul(halvings)
+}
+
+/// Sorts by keys, which must all be of one type that has an order.
+pub(crate) fn sort_by<T>(items: &mut [T], key: impl Fn(&T) -> &Value) -> Result<(), EvalError> {
+    for pair in items.windows(2) {
+        let [one, other] = pair else { continue };
+        if key(one).type_name() != key(other).type_name() {
+            return Err(EvalError::failed("list elements must have the same type"));
+        }
+        if key(one).compare(key(other)).is_none() {
+            return Err(EvalError::failed("list elements must be comparable"));
+        }
+    }
+    items.sort_by(|one, other| key(one).compare(key(other)).unwrap_or(Ordering::Equal));
+    Ok(())
 }
 
 /// The first of each that are equal.

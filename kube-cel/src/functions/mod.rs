@@ -13,8 +13,10 @@ mod time;
 use crate::{Type, Value, access, error::EvalError};
 
 pub(crate) use convert::text;
+pub(crate) use lists::{sort_by, sorting_cost};
 pub(crate) use numbers::arithmetic;
 pub use semver::Semver;
+pub(crate) use strings::{SEARCHES, compile, pattern, search};
 
 type Outcome = Result<Value, EvalError>;
 
@@ -249,11 +251,26 @@ fn type_of(letter: char) -> Type {
     }
 }
 
-/// What a function does beside what the lengths of its arguments tell: it makes items, or compares each of some with each.
-pub(crate) fn hidden_cost(name: &str, values: &[Value]) -> u64 {
+/// What a function does beside what the lengths of its arguments tell: it makes items, goes through all that is in them, or compares each of some
+/// with each. No more is counted than there is left.
+pub(crate) fn hidden_cost(name: &str, values: &[Value], left: u64) -> u64 {
+    let extent = |value: &Value| value.extent(left);
     match (name, values) {
         ("lists.range", [Value::Int(count)]) => u64::try_from(*count).unwrap_or_default(),
-        ("distinct", [Value::List(items)]) => lists::compared(items).saturating_pow(2),
+        ("distinct", [list @ Value::List(items)]) => lists::compared(items).saturating_mul(extent(list)),
+        ("sort", [Value::List(items)]) => sorting_cost(items.iter()),
+        ("isSorted" | "min" | "max" | "sum" | "join" | "flatten", [list @ Value::List(_), ..]) => {
+            extent(list)
+        }
+        ("math.greatest" | "math.least", [list @ Value::List(_)]) => extent(list),
+        ("format", [Value::String(_), list]) => extent(list),
+        ("indexOf" | "lastIndexOf" | "includes", [list @ Value::List(items), wanted]) => {
+            extent(list).min(extent(wanted).saturating_mul(items.len() as u64))
+        }
+        ("sets.contains" | "sets.equivalent" | "sets.intersects", [one @ Value::List(items), other]) => {
+            let (length, others) = (items.len() as u64, other.weight());
+            length.saturating_mul(extent(other)).min(others.saturating_mul(extent(one)))
+        }
         _ => 0,
     }
 }

@@ -12,27 +12,40 @@ const PATTERN_SIZE_MAX: usize = 1 << 20;
 /// Bytes that a string operation may make.
 const TEXT_MAX: usize = 4 << 20;
 
+/// The functions that look for what a regular expression means.
+pub(crate) const SEARCHES: [&str; 3] = ["matches", "find", "findAll"];
+
+/// The regular expression that a call names, if it is one of those.
+pub(crate) fn pattern<'v>(name: &str, values: &'v [Value]) -> Option<&'v str> {
+    match values {
+        [Value::String(_), Value::String(pattern), ..] if SEARCHES.contains(&name) => Some(pattern),
+        _ => None,
+    }
+}
+
+/// Calls one of them with the expression as it was compiled.
+pub(crate) fn search(name: &str, values: &[Value], regex: &Regex) -> Outcome {
+    match (name, values) {
+        ("matches", [Value::String(text), _]) => Ok(Value::Bool(regex.is_match(text))),
+        ("find", [Value::String(text), _]) => Ok(regex.find(text).map_or("", |found| found.as_str()).into()),
+        ("findAll", [Value::String(text), _, rest @ ..]) => {
+            let limit = match rest {
+                [Value::Int(limit)] => usize::try_from(*limit).unwrap_or(usize::MAX),
+                _ => usize::MAX,
+            };
+            let found = regex.find_iter(text).take(limit);
+            Ok(Value::list(found.map(|found| found.as_str().into()).collect()))
+        }
+        _ => Err(EvalError::NoSuchOverload),
+    }
+}
+
 pub(super) fn call(name: &str, method: bool, values: &[Value]) -> Option<Outcome> {
     use Value::{Bytes, Int, List, String};
     Some(match (name, values) {
         ("contains", [String(text), String(part)]) => Ok(Value::Bool(text.contains(&**part))),
         ("startsWith", [String(text), String(part)]) => Ok(Value::Bool(text.starts_with(&**part))),
         ("endsWith", [String(text), String(part)]) => Ok(Value::Bool(text.ends_with(&**part))),
-        ("matches", [String(text), String(pattern)]) => {
-            compile(pattern).map(|regex| Value::Bool(regex.is_match(text)))
-        }
-        ("find", [String(text), String(pattern)]) => {
-            compile(pattern).map(|regex| regex.find(text).map_or("", |found| found.as_str()).into())
-        }
-        ("findAll", [String(text), String(pattern), rest @ ..]) => {
-            let limit = match rest {
-                [Int(limit)] => usize::try_from(*limit).unwrap_or(usize::MAX),
-                _ => usize::MAX,
-            };
-            compile(pattern).map(|regex| {
-                Value::list(regex.find_iter(text).take(limit).map(|found| found.as_str().into()).collect())
-            })
-        }
         ("charAt", [String(text), Int(at)]) => char_at(text, *at),
         ("indexOf", [String(text), String(part), rest @ ..]) => index_of(text, part, rest, false),
         ("lastIndexOf", [String(text), String(part), rest @ ..]) => index_of(text, part, rest, true),
