@@ -1,6 +1,9 @@
 //! What a Service needs, and what of it stays when it changes (`pkg/registry/core/service/storage`).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr},
+};
 
 use apimachinery::{FieldError, FieldPath};
 use serde_json::{Value, json};
@@ -254,19 +257,21 @@ fn keep(object: &mut Value, old: &Value) {
     let had: Vec<_> =
         items(&old["spec"], "ports").map(|port| (text(port, "name"), node_port(port))).collect();
     if before && after {
-        let kept: Vec<_> = items(spec, "ports").filter_map(node_port).collect();
+        let kept: HashSet<_> = items(spec, "ports").filter_map(node_port).collect();
+        // Of a name that stands twice the first counts.
+        let had: HashMap<_, _> = had.into_iter().rev().collect();
         for port in items_mut(spec, "ports") {
             if node_port(port).is_some() {
                 continue;
             }
-            let known = had.iter().find(|(name, _)| *name == text(port, "name")).and_then(|(_, node)| *node);
+            let known = had.get(text(port, "name")).copied().flatten();
             if let Some(node) = known.filter(|node| !kept.contains(node)) {
                 port["nodePort"] = node.into();
             }
         }
     } else if before && !after && kind_of(spec) != "LoadBalancer" {
         // The same ports sent back are left over, not asked for.
-        let old_ports: Vec<_> = had.iter().filter_map(|(_, node)| *node).collect();
+        let old_ports: HashSet<_> = had.iter().filter_map(|(_, node)| *node).collect();
         let new_ports: Vec<_> = items(spec, "ports").filter_map(node_port).collect();
         if new_ports.iter().all(|port| old_ports.contains(port)) {
             items_mut(spec, "ports").for_each(|port| remove(port, "nodePort"));

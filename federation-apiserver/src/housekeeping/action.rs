@@ -1,5 +1,7 @@
 //! Actions that decisions request.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -104,13 +106,14 @@ pub struct Condition {
 /// more is not recorded.
 fn disown(metadata: &mut Map<String, Value>, uids: &[String], all: bool) {
     let Some(entries) = metadata.get_mut("managedFields").and_then(Value::as_array_mut) else { return };
+    let dropped: HashSet<_> = uids.iter().map(|uid| format!(r#"k:{{"uid":"{uid}"}}"#)).collect();
     entries.retain_mut(|entry| {
         let Some(fields) = entry["fieldsV1"].as_object_mut() else { return true };
         let Some(owned) = fields.get_mut("f:metadata").and_then(Value::as_object_mut) else { return true };
         let Some(references) = owned.get_mut("f:ownerReferences").and_then(Value::as_object_mut) else {
             return true;
         };
-        references.retain(|key, _| !uids.iter().any(|uid| *key == format!(r#"k:{{"uid":"{uid}"}}"#)));
+        references.retain(|key, _| !dropped.contains(key));
         if all || references.is_empty() {
             owned.remove("f:ownerReferences");
         }
@@ -133,7 +136,8 @@ impl Edit {
                 let Some(owners) = metadata.get_mut("ownerReferences").and_then(Value::as_array_mut) else {
                     return;
                 };
-                owners.retain(|owner| !uids.iter().any(|uid| owner["uid"] == uid.as_str()));
+                let dropped: HashSet<&str> = uids.iter().map(String::as_str).collect();
+                owners.retain(|owner| !owner["uid"].as_str().is_some_and(|uid| dropped.contains(uid)));
                 let none = owners.is_empty();
                 if none {
                     metadata.remove("ownerReferences");
@@ -248,6 +252,25 @@ mod tests {
         assert_eq!(
             object["metadata"],
             json!({"managedFields": [{"manager": "n", "fieldsV1": {"f:data": {}}}]})
+        );
+    }
+
+    #[test]
+    fn many_owners_take_little_to_drop() {
+        let uids: Vec<String> = (0..20_000).map(|at| format!("u{at}")).collect();
+        let key = |uid: &str| (format!(r#"k:{{"uid":"{uid}"}}"#), json!({}));
+        let owners: Vec<Value> =
+            uids.iter().map(String::as_str).chain(["stays"]).map(|uid| json!({"uid": uid})).collect();
+        let owned: Map<String, Value> = uids.iter().map(String::as_str).chain(["stays"]).map(key).collect();
+        let fields = json!({"f:metadata": {"f:ownerReferences": owned}});
+        let mut object = json!({"metadata": {
+            "ownerReferences": owners, "managedFields": [{"manager": "m", "fieldsV1": fields}],
+        }});
+        Edit::DropOwners(uids).apply(&mut object, Timestamp::UNIX_EPOCH);
+        let owned = json!({"f:metadata": {"f:ownerReferences": {"k:{\"uid\":\"stays\"}": {}}}});
+        assert_eq!(
+            object["metadata"],
+            json!({"ownerReferences": [{"uid": "stays"}], "managedFields": [{"manager": "m", "fieldsV1": owned}]})
         );
     }
 }

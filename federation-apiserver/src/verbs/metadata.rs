@@ -33,11 +33,11 @@ pub(super) fn dedup_owners(call: &Call, object: &mut Value, stage: Stage) {
 fn dedup(object: &mut Value) -> Vec<String> {
     let owners = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut);
     let Some(owners) = owners.filter(|owners| owners.len() > 1) else { return Vec::new() };
-    let (mut seen, mut again) = (HashSet::new(), Vec::new());
+    let (mut seen, mut told, mut again) = (HashSet::new(), HashSet::new(), Vec::new());
     owners.retain(|owner| {
         let new = seen.insert(owner.to_string());
         let uid = owner["uid"].as_str().unwrap_or_default();
-        if !new && !again.iter().any(|known| known == uid) {
+        if !new && told.insert(uid.to_owned()) {
             again.push(uid.to_owned());
         }
         new
@@ -69,5 +69,13 @@ mod tests {
         assert_eq!(dedup(&mut object), ["1"]);
         let expect = json!([owner("1", "A"), owner("2", "A"), owner("2", "B")]);
         assert_eq!(object["metadata"]["ownerReferences"], expect);
+    }
+
+    #[test]
+    fn many_owners_that_are_named_again_take_little_to_leave_out() {
+        let owners: Vec<Value> = (0..100_000).map(|at| json!({"uid": (at % 50_000).to_string()})).collect();
+        let mut object = json!({"metadata": {"ownerReferences": owners}});
+        assert_eq!(dedup(&mut object).len(), 50_000);
+        assert_eq!(object["metadata"]["ownerReferences"].as_array().map(Vec::len), Some(50_000));
     }
 }
