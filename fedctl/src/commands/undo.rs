@@ -71,7 +71,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
             if namespace.is_empty() { String::new() } else { format!(" in {namespace}") }
         );
         // What cannot be brought back stays in the trash, and keeps nothing else there.
-        match restore(&client, &kept.spec).await {
+        match restore(&client, kept).await {
             Ok(()) => {
                 api.delete(kept.name(), &DeleteParams::default()).await?;
                 println!("{object} restored");
@@ -92,14 +92,18 @@ fn within(spec: &TrashSpec, namespace: &str) -> bool {
     spec.namespace == namespace || (spec.kind == "Namespace" && spec.name == namespace)
 }
 
-async fn restore(client: &Client, spec: &TrashSpec) -> Result<()> {
+async fn restore(client: &Client, kept: &Trash) -> Result<()> {
+    let spec = &kept.spec;
     let root = if spec.api_version.contains('/') { "apis" } else { "api" };
     let path = if spec.namespace.is_empty() {
         format!("/{root}/{}/{}", spec.api_version, spec.resource)
     } else {
         format!("/{root}/{}/namespaces/{}/{}", spec.api_version, spec.namespace, spec.resource)
     };
-    let request = Request::new(path).create(&PostParams::default(), spec.manifest.clone().into_bytes())?;
+    let mut request =
+        Request::new(&path).create(&PostParams::default(), spec.manifest.clone().into_bytes())?;
+    // What the server had stored it takes back, whatever rules came since.
+    *request.uri_mut() = format!("{path}?trash={}", kept.name()).try_into()?;
     client
         .request::<Value>(request)
         .await

@@ -4,7 +4,7 @@ use apimachinery::{ApiError, names};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Call, commit, metadata, object, patch};
+use super::{Call, commit, metadata, object, patch, restore};
 use crate::{
     admission,
     auth::authz::{self, Decision},
@@ -19,10 +19,11 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
         return Err(ApiError::no_such_method());
     }
     let object = call.decode_object(options.field_validation)?;
+    let kept = restore::kept(call, &object).await?;
     let object = begin(call, object)?;
     let object = call.own(None, object, options.field_manager.as_deref()).await;
     let object = mutate(call, object, options.dry_run).await?;
-    let object = finish(call, object)?;
+    let object = finish_as(call, object, kept.as_ref())?;
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let stored = commit::create(call, &name, object, options.dry_run).await?;
     call.answer(StatusCode::CREATED, &stored).await
@@ -96,7 +97,12 @@ pub(super) async fn mutate(call: &Call, mut object: Value, dry_run: bool) -> Res
 }
 
 /// Sets what the server decides of a new object, and validates it.
-pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> {
+pub(super) fn finish(call: &Call, object: Value) -> Result<Value, ApiError> {
+    finish_as(call, object, None)
+}
+
+/// The same of an object that comes back: faults of what was kept of it may stay.
+fn finish_as(call: &Call, mut object: Value, kept: Option<&Value>) -> Result<Value, ApiError> {
     let kind = &*call.kind;
     // Nobody who has changed it has moved it elsewhere.
     object::settle_namespace(kind, &mut object, call.namespace())?;
@@ -110,8 +116,22 @@ pub(super) fn finish(call: &Call, mut object: Value) -> Result<Value, ApiError> 
     call.settle_definition(&mut object);
     call.allocate(&mut object, None)?;
     (kind.sign)(&mut object, None, &call.user, &crate::deletion::seconds(call.now));
-    object::validate(kind, &object, None, call.shared.endpoint_scope)?;
+    match kept {
+        Some(kept) => object::validate_restored(kind, &object, kept, call.shared.endpoint_scope)?,
+        None => object::validate(kind, &object, None, call.shared.endpoint_scope)?,
+    }
     call.shared_warnings.lock().extend((kind.warn)(&object, None));
+    Ok(object)
+}
+
+/// What a manifest is as a new object, as far as that needs nobody else.
+pub(super) fn as_new(call: &Call, manifest: Value) -> Result<Value, ApiError> {
+    let kind = &*call.kind;
+    let mut object = begin(call, manifest)?;
+    object::complete(kind, &mut object, str::to_owned, "", call.now)?;
+    (kind.prepare_create)(&mut object);
+    (kind.carry_over)(&mut object);
+    call.settle_definition(&mut object);
     Ok(object)
 }
 

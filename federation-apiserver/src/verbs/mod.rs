@@ -25,6 +25,7 @@ mod preconditions;
 mod proxy;
 mod ratchet;
 mod read;
+mod restore;
 mod review;
 mod review_selectors;
 mod scale;

@@ -212,6 +212,31 @@ pub(super) fn validate_by(
     old: Option<&Value>,
     endpoint_scope: EndpointScope,
 ) -> Result<(), ApiError> {
+    refuse(kind, object, &errors_of(kind, changes, object, old, endpoint_scope)?)
+}
+
+/// All errors of an object that comes back, but for those of what was kept of it, in the form of a new object.
+pub(super) fn validate_restored(
+    kind: &Kind,
+    object: &Value,
+    kept: &Value,
+    endpoint_scope: EndpointScope,
+) -> Result<(), ApiError> {
+    let of_new = |object| errors_of(kind, kind.validate_update, object, None, endpoint_scope);
+    let mut errors = of_new(object)?;
+    if !errors.is_empty() && !errors.is_full() {
+        ratchet::leave_out(&mut errors, &of_new(kept)?);
+    }
+    refuse(kind, object, &errors)
+}
+
+fn errors_of(
+    kind: &Kind,
+    changes: fn(&Value, &Value, &mut ErrorList),
+    object: &Value,
+    old: Option<&Value>,
+    endpoint_scope: EndpointScope,
+) -> Result<ErrorList, ApiError> {
     check_depth(object)?;
     let all = |object: &Value| {
         let mut errors = ErrorList::from(validate_object_meta(object, kind.name_rule, kind.scope));
@@ -244,13 +269,18 @@ pub(super) fn validate_by(
         changes(object, old, &mut errors);
         validate_finalizers(object, old, &mut errors);
     }
+    Ok(errors)
+}
+
+/// Refuses an object that has errors.
+fn refuse(kind: &Kind, object: &Value, errors: &ErrorList) -> Result<(), ApiError> {
     if errors.is_empty() {
         return Ok(());
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     // Go has one type of Events, in the core group.
     let group = if kind.kind == "Event" && kind.built_in { "" } else { kind.group };
-    Err(ApiError::invalid(group, kind.kind, name, &errors))
+    Err(ApiError::invalid(group, kind.kind, name, errors))
 }
 
 fn is_below_status(field: &str) -> bool {

@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{World, deployment};
 
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/demo/leases/a";
 
@@ -97,4 +97,84 @@ async fn zeros_that_were_stored_are_no_change_of_a_spec_that_stands() {
     let labelled = world.expect(StatusCode::OK, Method::PATCH, path, Some(labels)).await;
     assert_eq!(labelled["metadata"]["generation"], 1);
     assert!(labelled["spec"].get("hostNetwork").is_none());
+}
+
+/// Puts an object into the trash, as the controller does.
+async fn trash(world: &World, name: &str, resource: &str, manifest: &Value) {
+    let kept = federation_core::trash::keep(manifest, resource, Vec::new(), "2999-01-01T00:00:00Z".into());
+    let kept = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "Trash", "metadata": {"name": name}, "spec": kept});
+    world.expect(StatusCode::CREATED, Method::POST, "/apis/federation.rs/v1alpha1/trash", Some(kept)).await;
+}
+
+const STATEFUL_SETS: &str = "/apis/apps/v1/namespaces/demo/statefulsets";
+const AUTOSCALERS: &str = "/apis/autoscaling/v2/namespaces/demo/horizontalpodautoscalers";
+
+fn stateful_set(name: &str) -> Value {
+    let mut set = deployment(name);
+    set["kind"] = "StatefulSet".into();
+    set["metadata"]["namespace"] = "demo".into();
+    set["spec"]["serviceName"] = "web".into();
+    set["spec"]["selector"] = json!({"matchLabels": {"app": "a"}});
+    set["spec"]["template"]["metadata"]["labels"] = json!({"app": "a"});
+    set
+}
+
+#[tokio::test]
+async fn what_comes_back_from_the_trash_is_not_refused_for_rules_that_came_later() {
+    let world = World::new().await;
+    let (code, created) = (StatusCode::UNPROCESSABLE_ENTITY, StatusCode::CREATED);
+    let autoscaler = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "a", "namespace": "demo"},
+        "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "web"}},
+    });
+    for (path, plural, object) in [
+        (STATEFUL_SETS, "statefulsets", stateful_set("a.b")),
+        (AUTOSCALERS, "horizontalpodautoscalers", autoscaler),
+    ] {
+        let name = format!("{plural}.demo");
+        trash(&world, &name, plural, &object).await;
+        world.expect(code, Method::POST, path, Some(object.clone())).await;
+        let from_trash = format!("{path}?trash={name}");
+        let mut worse = object.clone();
+        worse["metadata"]["labels"] = json!({"a b": ""});
+        let refused = world.expect(code, Method::POST, &from_trash, Some(worse)).await;
+        assert_eq!(refused["details"]["causes"].as_array().map(Vec::len), Some(1), "{refused}");
+        assert_eq!(refused["details"]["causes"][0]["field"], "metadata.labels");
+        world.expect(created, Method::POST, &from_trash, Some(object.clone())).await;
+        world.expect(StatusCode::CONFLICT, Method::POST, &from_trash, Some(object)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_trash_is_for_the_object_that_it_keeps() {
+    let world = World::new().await;
+    trash(&world, "kept", "statefulsets", &stateful_set("a.b")).await;
+    let path = format!("{STATEFUL_SETS}?trash=kept");
+    let refused = world.expect(StatusCode::BAD_REQUEST, Method::POST, &path, Some(stateful_set("c.d"))).await;
+    assert_eq!(refused["message"], r#"trash "kept" keeps another object"#);
+    let path = format!("{STATEFUL_SETS}?trash=gone");
+    world.expect(StatusCode::NOT_FOUND, Method::POST, &path, Some(stateful_set("a.b"))).await;
+}
+
+#[tokio::test]
+async fn who_may_not_read_the_trash_brings_nothing_back_from_it() {
+    let world = World::new().await;
+    trash(&world, "kept", "statefulsets", &stateful_set("a.b")).await;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "ann", "namespace": "demo"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
+        "subjects": [{"kind": "User", "name": "ann"}],
+    });
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/demo/rolebindings";
+    world.expect(StatusCode::CREATED, Method::POST, bindings, Some(binding)).await;
+    let request = Request::post(format!("{STATEFUL_SETS}?trash=kept"))
+        .header("content-type", "application/json")
+        .header("impersonate-user", "ann")
+        .body(Full::from(stateful_set("a.b").to_string()))
+        .expect("it is a request");
+    let (code, refused) = world.send(request).await;
+    assert_eq!(code, StatusCode::FORBIDDEN, "{refused}");
+    assert!(refused["message"].to_string().contains(r#"cannot get resource \"trash\""#), "{refused}");
 }
