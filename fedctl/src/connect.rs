@@ -130,7 +130,8 @@ async fn answers(client: kube::Client, patience: Duration) -> Result<kube::Clien
 
 /// Whether nobody took the connection.
 fn is_unreachable(error: &kube::Error) -> bool {
-    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let error: &(dyn std::error::Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.any(|cause| {
         // What TLS refuses is an io::Error too.
         cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() != ErrorKind::InvalidData)

@@ -479,6 +479,7 @@ mod tests {
             ["fails", "goes-on"].map(|name| (name.to_owned(), Course::of(&drill(name)))).into();
         let why = tasks::caught_here("a-drill", || assert!(courses.is_empty(), "a look fails"));
         drills.break_off(&context, "fails", &why.expect_err("it panics"), &mut courses);
-        assert_eq!((drills.loss(), courses.keys().map(String::as_str).collect()), (None, vec!["goes-on"]));
+        let left: Vec<&str> = courses.keys().map(String::as_str).collect();
+        assert_eq!((drills.loss(), left), (None, vec!["goes-on"]));
     }
 }
