@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use super::{Attributes, Rule};
 
+/// A role is told again only while there are no more rules than these: a user can bind one of thirty thousand rules to himself as often as he likes.
+const MOST_REPEATED: usize = 20_000;
+
 /// Whose rules are asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
@@ -118,12 +121,17 @@ impl Index {
         })
     }
 
-    /// Every rule that a subject holds in a namespace, or everywhere if that is empty; and the roles that are not there.
+    /// Every rule that a subject holds in a namespace, or everywhere if that is empty; and the roles that are not there. A role that several
+    /// bindings give is told for each of them, up to [`MOST_REPEATED`].
     pub fn rules(&self, subject: Subject<'_>, namespace: &str) -> (Vec<Rule>, Vec<Arc<str>>) {
-        let (mut rules, mut errors) = (Vec::new(), Vec::new());
+        let (mut rules, mut errors, mut told) = (Vec::new(), Vec::new(), HashSet::new());
         for (grant, own) in self.grants(subject, namespace) {
             match own {
-                Some(own) => rules.extend(own.iter().cloned()),
+                Some(own) => {
+                    if told.insert(own.as_ptr()) || rules.len() + own.len() <= MOST_REPEATED {
+                        rules.extend(own.iter().cloned());
+                    }
+                }
                 None => errors.push(grant.role.missing().into()),
             }
         }
@@ -392,6 +400,25 @@ mod tests {
         assert_eq!(index.authorize(bot, &asked), Verdict::Allowed(reason.into()), "as it was named first");
         index.remove_binding("a", "again", &binding);
         assert_eq!(index, before);
+    }
+
+    #[test]
+    fn a_long_role_that_many_bindings_give_is_told_once() {
+        let mut index = Index::default();
+        let bind = |index: &mut Index, role: &str| {
+            let binding = json!({"roleRef": {"kind": "Role", "name": role}, "subjects": [{"kind": "User", "name": "ann"}]});
+            for at in 0..100 {
+                index.put_binding("a", &format!("{role}{at}"), &binding);
+            }
+        };
+        let some = |count: usize| -> Arc<[Rule]> { vec![Rule::default(); count].into() };
+        index.put_role("a", "short", some(2));
+        index.put_role("a", "long", some(MOST_REPEATED));
+        let told = |index: &Index| index.rules(Subject { user: "ann", groups: &[] }, "a").0.len();
+        bind(&mut index, "short");
+        assert_eq!(told(&index), 200);
+        bind(&mut index, "long");
+        assert_eq!(told(&index), MOST_REPEATED + 2);
     }
 
     type Bindings = BTreeMap<(String, String), Value>;
