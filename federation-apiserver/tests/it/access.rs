@@ -19,7 +19,10 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::world::{World, config_map};
+use crate::{
+    older::{STATEFUL_SETS, stateful_set, trash},
+    world::{World, config_map},
+};
 
 /// Users alice, bob and root (of `system:masters`), whose tokens are their names.
 const TOKENS: &str = "alice,alice,u-alice,\"dev,qa\"\nbob,bob,u-bob\nroot,root,u-root,system:masters\n";
@@ -533,4 +536,18 @@ async fn reviews_tell_who_one_is_and_what_one_may() {
         .send("root", &[], Method::GET, "/apis/authorization.k8s.io/v1/subjectaccessreviews", None)
         .await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn who_may_not_read_the_trash_brings_nothing_back_from_it() {
+    let access = Access::new(RBAC).await;
+    trash(&access.world, "kept", "statefulsets", &stateful_set("a.b")).await;
+    access.grant("demo", "admin", user("bob")).await;
+    let path = format!("{STATEFUL_SETS}?trash=kept");
+    let (status, refused) = access.send("bob", &[], Method::POST, &path, Some(stateful_set("a.b"))).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{refused}");
+    let why = r#"User "bob" cannot get resource "trash" in API group "federation.rs" at the cluster scope"#;
+    assert!(refused["message"].as_str().unwrap().contains(why), "{refused}");
+    let (status, restored) = access.send("root", &[], Method::POST, &path, Some(stateful_set("a.b"))).await;
+    assert_eq!(status, StatusCode::CREATED, "{restored}");
 }
