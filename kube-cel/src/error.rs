@@ -7,6 +7,13 @@ pub(crate) struct SyntaxError {
     pub(crate) what: String,
 }
 
+/// So many faults of an expression are shown, as cel-go shows them: a client chooses how many there are, and how long the line is that each is in.
+const FAULTS_SHOWN: usize = 100;
+/// No more are shown once they take so much.
+const SHOWN_BYTES: usize = 1 << 16;
+/// Longer lines are not shown.
+const LINE_SHOWN_BYTES: usize = 16_384;
+
 /// Why an expression does not compile: one or more faults, as cel-go prints them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -15,7 +22,19 @@ pub struct CompileError(String);
 impl CompileError {
     /// Prints faults with the line that they are in and a mark below it.
     pub(crate) fn new(source: &str, faults: &[(usize, String)]) -> Self {
-        let texts: Vec<_> = faults.iter().map(|(at, what)| snippet(source, *at, what)).collect();
+        let (mut texts, mut bytes) = (Vec::new(), 0);
+        for (at, what) in faults.iter().take(FAULTS_SHOWN) {
+            if bytes > SHOWN_BYTES {
+                break;
+            }
+            let text = snippet(source, *at, what);
+            bytes += text.len();
+            texts.push(text);
+        }
+        let more = faults.len() - texts.len();
+        if more > 0 {
+            texts.push(format!("{more} more errors were truncated"));
+        }
         Self(texts.join("\n"))
     }
 
@@ -31,7 +50,11 @@ fn snippet(source: &str, at: usize, what: &str) -> String {
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let column = before[start..].chars().count();
     let text = source.lines().nth(line - 1).unwrap_or_default();
-    format!("ERROR: <input>:{line}:{}: {what}\n | {text}\n | {}^", column + 1, ".".repeat(column))
+    let head = format!("ERROR: <input>:{line}:{}: {what}", column + 1);
+    if text.len() > LINE_SHOWN_BYTES {
+        return head;
+    }
+    format!("{head}\n | {text}\n | {}^", ".".repeat(column))
 }
 
 /// Why an evaluation has no result.
