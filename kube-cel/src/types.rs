@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The type of an expression.
-#[derive(Debug, Clone, PartialEq)]
+/// The type of an expression. Types of one origin are known to be equal without a look at their fields: that needs `Eq`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Type {
     /// Not known before the evaluation.
     Dyn,
@@ -42,7 +42,7 @@ pub enum Type {
 }
 
 /// The fields of an object.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObjectType {
     /// By name, as expressions write it.
     pub fields: BTreeMap<String, Type>,
@@ -66,6 +66,7 @@ impl Type {
             }
             (Self::Map(key, value), Self::Map(other_key, other)) => key.fits(other_key) && value.fits(other),
             (Self::Object(_), Self::Map(..)) | (Self::Map(..), Self::Object(_)) => true,
+            (Self::Object(one), Self::Object(other)) if Arc::ptr_eq(one, other) => true,
             (Self::Object(one), Self::Object(other)) => one
                 .fields
                 .iter()
