@@ -62,7 +62,7 @@ impl Program {
         let expr =
             parser::parse(source).map_err(|error| CompileError::new(source, &[(error.at, error.what)]))?;
         let result = check::check(&expr, variables).map_err(|faults| CompileError::new(source, &faults))?;
-        let patterns = Arc::new(patterns::of(&expr));
+        let patterns = Arc::new(Patterns::of(&expr));
         Ok(Self { expr, result, patterns })
     }
 

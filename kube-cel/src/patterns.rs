@@ -1,11 +1,11 @@
-//! Regular expressions that stand in an expression as they are: compiled with it, once, and not at each evaluation.
+//! Regular expressions that stand in an expression as they are: compiled once, when they are first needed, and not at each evaluation.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
 use regex::Regex;
 
 use crate::{
-    Value,
+    EvalError, Value,
     ast::{Expr, Node},
     functions,
 };
@@ -13,25 +13,36 @@ use crate::{
 /// So many patterns of one expression are kept.
 const KEPT_MAX: usize = 100;
 
-/// Those that are no regular expressions are left out: whoever evaluates them is told so.
-pub(crate) type Patterns = HashMap<Box<str>, Regex>;
+/// The patterns of an expression.
+#[derive(Debug, Default)]
+pub(crate) struct Patterns(HashMap<Box<str>, OnceLock<Result<Regex, EvalError>>>);
 
-pub(crate) fn of(expr: &Expr) -> Patterns {
-    let mut found = Patterns::new();
-    find(expr, &mut found);
-    found
-}
-
-fn find(expr: &Expr, found: &mut Patterns) {
-    if let Node::Call { name, target, arguments } = &expr.node
-        && functions::SEARCHES.contains(&name.as_str())
-        && let Some(Node::Literal(Value::String(pattern))) =
-            arguments.get(usize::from(target.is_none())).map(|argument| &argument.node)
-        && found.len() < KEPT_MAX
-        && !found.contains_key(&**pattern)
-        && let Ok(regex) = functions::compile(pattern)
-    {
-        found.insert((&**pattern).into(), regex);
+impl Patterns {
+    pub(crate) fn of(expr: &Expr) -> Self {
+        let mut found = Self::default();
+        found.find(expr);
+        found
     }
-    expr.children(&mut |child| find(child, found));
+
+    fn find(&mut self, expr: &Expr) {
+        if let Node::Call { name, target, arguments } = &expr.node
+            && functions::SEARCHES.contains(&name.as_str())
+            && let Some(argument) = arguments.get(usize::from(target.is_none()))
+            && let Node::Literal(Value::String(pattern)) = &argument.node
+            && self.0.len() < KEPT_MAX
+        {
+            self.0.entry((&**pattern).into()).or_default();
+        }
+        expr.children(&mut |child| self.find(child));
+    }
+
+    /// A pattern as it is compiled; none if it does not stand in the expression.
+    pub(crate) fn get(&self, pattern: &str) -> Option<&Result<Regex, EvalError>> {
+        self.0.get(pattern).map(|compiled| compiled.get_or_init(|| functions::compile(pattern)))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
 }

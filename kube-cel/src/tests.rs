@@ -377,3 +377,26 @@ fn patterns_that_stand_in_an_expression_are_compiled_with_it() {
     }
     fails("'a'.matches('(')", "error parsing regexp");
 }
+
+#[test]
+fn large_types_take_little_to_compare() {
+    let wide = Type::object((0..20_000).map(|at| (format!("f{at}"), Type::String)));
+    let listed = vec!["self"; 2000].join(", ");
+    let source = format!("[{listed}].size() == 2000");
+    assert!(Program::compile(&source, &[("self", wide)]).is_ok());
+}
+
+#[test]
+fn many_faults_of_an_expression_take_little_to_tell() {
+    let told = |count: usize| {
+        let source = vec!["x"; count].join("||");
+        Program::compile(&source, &[]).unwrap_err().to_string()
+    };
+    let some = told(102);
+    assert!(some.starts_with("ERROR: <input>:1:1: undeclared reference to 'x'"), "{some}");
+    assert!(some.ends_with("^\n2 more errors were truncated"), "{some}");
+    let many = told(20_000);
+    assert!(many.len() < 20_000 && many.ends_with("\n19900 more errors were truncated"), "{}", many.len());
+    assert!(!many.contains(" | "), "a long line is not shown");
+    assert!(told(5_000).len() < 200_000, "of lines that are nearly as long there are few");
+}
