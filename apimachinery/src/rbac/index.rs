@@ -148,7 +148,8 @@ impl Index {
         if role.is_local { local?.get(&role.name) } else { self.cluster_roles.get(&role.name) }
     }
 
-    /// The grants of a subject, and the rules of each if its role is there.
+    /// The grants of a subject, and the rules of each if its role is there. A ClusterRoleBinding cannot give a Role, whichever namespace is
+    /// asked about.
     fn grants<'a>(
         &'a self,
         subject: Subject<'a>,
@@ -156,9 +157,10 @@ impl Index {
     ) -> impl Iterator<Item = (&'a Grant, Option<&'a Arc<[Rule]>>)> {
         let inside = if namespace.is_empty() { None } else { self.namespaces.get(namespace) };
         let local = self.roles.get(namespace);
-        let everywhere = self.everywhere.grants(subject);
+        let everywhere =
+            self.everywhere.grants(subject).map(move |grant| (grant, self.found(&grant.role, None)));
         let inside = inside.into_iter().flat_map(move |place| place.grants(subject));
-        everywhere.chain(inside).map(move |grant| (grant, self.found(&grant.role, local)))
+        everywhere.chain(inside.map(move |grant| (grant, self.found(&grant.role, local))))
     }
 
     /// Takes in a ClusterRole, or with a namespace a Role, as it is now.
@@ -370,9 +372,11 @@ mod tests {
         let missing = r#"RBAC: role.rbac.authorization.k8s.io "own" not found"#;
         assert_eq!(may(&index), Verdict::NoOpinion(missing.to_owned()));
         index.put_role("a", "own", all());
-        // By the first that gives it, in the order in which they are looked at.
-        let reason = r#"RBAC: allowed by ClusterRoleBinding "everywhere" of Role "own" to User "ann""#;
+        // The binding for all namespaces does not give it.
+        let reason = r#"RBAC: allowed by RoleBinding "inside/a" of Role "own" to User "ann""#;
         assert_eq!(may(&index), Verdict::Allowed(reason.into()));
+        index.remove_binding("a", "inside", &binding);
+        assert_eq!(may(&index), Verdict::NoOpinion(missing.to_owned()));
     }
 
     #[test]
