@@ -127,11 +127,11 @@ mod tests {
     use super::*;
     use crate::store::{Encoded, Key, Meta, Write};
 
-    /// Adds, changes or removes one of a few roles and bindings.
-    async fn change(storage: &Storage, rng: &mut StdRng) {
+    /// Adds, changes or removes one of the roles and bindings with so many names.
+    async fn change(storage: &Storage, rng: &mut StdRng, names: u32) {
         let at = rng.random_range(0..RESOURCES.len());
         let namespace = if at % 2 == 0 { "" } else { ["a", "b"][rng.random_range(0..2)] };
-        let key = Key::new(KEYS[at].clone(), namespace, format!("n{}", rng.random_range(0..4)));
+        let key = Key::new(KEYS[at].clone(), namespace, format!("n{}", rng.random_range(0..names)));
         let number = rng.random_range(0..3);
         let kind = if rng.random() { "Role" } else { "ClusterRole" };
         let object = json!({
@@ -157,11 +157,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::open(crate::store::Options::new(folder.path())).await.unwrap();
         let policy = Policy::new(storage.clone());
-        for _ in 0..40 {
-            for _ in 0..rng.random_range(1..12) {
-                change(&storage, &mut rng).await;
+        // With few names most changes are of what is there; with many the objects take several nodes of a tree.
+        for (names, first) in [(4, 0), (300, 600)] {
+            for round in 0..40 {
+                let changes = if round == 0 { first } else { rng.random_range(1..12) };
+                for _ in 0..changes {
+                    change(&storage, &mut rng, names).await;
+                }
+                assert_eq!(policy.index().index, Policy::new(storage.clone()).index().index);
             }
-            assert_eq!(policy.index().index, Policy::new(storage.clone()).index().index);
         }
     }
 }
