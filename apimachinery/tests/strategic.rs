@@ -93,6 +93,12 @@ fn patched(patch: &Value) -> Result<Value, PatchError> {
 }
 
 #[test]
+fn a_list_that_takes_the_place_of_another_is_taken_as_it_is() {
+    let objects = json!([{"key": "k", "$patch": "delete"}, {"key": "l", "odd": null}]);
+    assert_eq!(patched(&json!({"objects": objects})), Ok(json!({"objects": objects})));
+}
+
+#[test]
 fn values_are_taken_out_of_lists_of_scalars_only() {
     let delete =
         |field: &str, value: Value| patched(&json!({format!("$deleteFromPrimitiveList/{field}"): value}));

@@ -141,7 +141,7 @@ impl Merger<'_> {
             (Some(Value::Object(ours)), Value::Object(theirs)) => {
                 let meta = self.field(kind, &key);
                 if meta.replaces() && !theirs.contains_key(PATCH_DIRECTIVE) {
-                    self.fresh(Value::Object(theirs))
+                    Some(Value::Object(theirs))
                 } else {
                     Some(Value::Object(self.merge_object(ours, theirs, meta.child.as_deref())?))
                 }
@@ -151,7 +151,8 @@ impl Merger<'_> {
                 if meta.merges() {
                     Some(Value::Array(self.merge_list(ours, theirs, &meta)?.0))
                 } else {
-                    self.fresh(Value::Array(theirs))
+                    // What takes the place of another list is taken as it is.
+                    Some(Value::Array(theirs))
                 }
             }
             (_, value) => self.fresh(value),
