@@ -39,7 +39,7 @@ pub(super) fn done(call: &Call) -> Response<Body> {
 /// POST of a Binding, to `bindings` or to `pods/NAME/binding`.
 pub(super) async fn bind(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
-    let mut binding = call.decode_as("v1", "Binding")?;
+    let mut binding = call.decode_as("v1", "Binding", options.field_validation)?;
     if call.path.name.is_some() && text(&binding["target"], "kind") == "Node" {
         let node = text(&binding["target"], "name").to_owned();
         admission::label_with_place(&call.shared.storage, &node, &mut binding);

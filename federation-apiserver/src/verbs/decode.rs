@@ -66,15 +66,25 @@ impl Call {
     }
 
     /// Decodes the body as an object of another kind than the URL's: a Scale, a Binding.
-    pub(super) fn decode_as(&self, api_version: &str, kind: &str) -> Result<Value, ApiError> {
+    pub(super) fn decode_as(
+        &mut self,
+        api_version: &str,
+        kind: &str,
+        validation: FieldValidation,
+    ) -> Result<Value, ApiError> {
         let mut object = self.decode_body(kind)?;
         self.check_kind(&mut object, api_version, kind)?;
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let report = self.shared.schemas().validate(group, version, kind, &object);
-        match report.iter().flat_map(|report| &report.mismatches).next() {
-            Some(first) => Err(unreadable((kind, version), kind, first.to_string()).into()),
-            None => Ok(object),
+        let validate = |version| self.shared.schemas().validate(group, version, kind, &object);
+        // Of the v1beta1 that are still read, the fields are those of v1.
+        let Some(report) = validate(version).or_else(|| validate("v1")) else { return Ok(object) };
+        if let Some(first) = report.mismatches.first() {
+            return Err(unreadable((kind, version), kind, first.to_string()).into());
         }
+        let twice = if self.is_told_in_order() { Vec::new() } else { self.duplicates(validation)? };
+        let errors = self.strict_errors(&report, validation, &twice)?;
+        self.tell_strictly((kind, version), validation, errors)?;
+        Ok(object)
     }
 
     /// Decodes the body by its Content-Type; an empty body is null.
@@ -291,20 +301,29 @@ impl Call {
             let own = unknown_in(object).into_iter().filter(|field| !known.contains(field));
             let texts = report.unknown.into_iter().chain(own).map(|field| unknown(&field));
             let all = twice.iter().cloned().chain(texts).collect();
-            return self.tell_strictly(validation, all);
+            return self.tell_strictly((self.kind.kind, self.kind.version), validation, all);
         }
         let Some(report) = self.report(object, old) else { return Ok(()) };
         self.check_types(object, &report)?;
+        let errors = self.strict_errors(&report, validation, twice)?;
+        self.tell_strictly((self.kind.kind, self.kind.version), validation, errors)
+    }
+
+    /// What is to be said of unknown fields, and of those that stand twice.
+    fn strict_errors(
+        &self,
+        report: &Report,
+        validation: FieldValidation,
+        twice: &[String],
+    ) -> Result<Vec<String>, ApiError> {
         if validation == FieldValidation::Ignore {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let errors = if self.is_told_in_order() {
-            read(&self.body, |body| kube_schema::strict_faults(body, &report.unknown))
-                .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?
-        } else {
-            twice.iter().cloned().chain(report.unknown.iter().map(|field| unknown(field))).collect()
-        };
-        self.tell_strictly(validation, errors)
+        if self.is_told_in_order() {
+            return read(&self.body, |body| kube_schema::strict_faults(body, &report.unknown))
+                .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")));
+        }
+        Ok(twice.iter().cloned().chain(report.unknown.iter().map(|field| unknown(field))).collect())
     }
 
     /// Why what webhooks or policies made of an object is none of its kind any more.
@@ -362,13 +381,17 @@ impl Call {
         }
     }
 
-    fn tell_strictly(&mut self, validation: FieldValidation, errors: Vec<String>) -> Result<(), Undecodable> {
+    fn tell_strictly(
+        &mut self,
+        (kind, version): (&str, &str),
+        validation: FieldValidation,
+        errors: Vec<String>,
+    ) -> Result<(), Undecodable> {
         match validation {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => self.warnings.extend(errors),
             FieldValidation::Strict if errors.is_empty() => {}
             FieldValidation::Strict => {
-                let (kind, version) = (self.kind.kind, self.kind.version);
                 let why = format!("strict decoding error: {}", errors.join(", "));
                 return Err(unreadable((kind, version), kind, why));
             }
@@ -377,7 +400,7 @@ impl Call {
     }
 }
 
-fn unknown(field: &str) -> String {
+pub(super) fn unknown(field: &str) -> String {
     format!("unknown field {}", quoted(field))
 }
 

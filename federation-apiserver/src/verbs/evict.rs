@@ -19,7 +19,7 @@ use super::{
 use crate::{
     admission::subresource::{self, SubresourceRequest},
     deletion::{DeleteOptions, seconds},
-    http::Body,
+    http::{Body, query::WriteOptions},
     registry::{Kind, Registry},
     store::{Stored, Write, WriteError},
     validation::{condition, deleting, holds, items, pod::has_ended, text},
@@ -36,10 +36,10 @@ const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption
 
 /// POST of an Eviction to `pods/NAME/eviction`.
 pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
-    let mut eviction = call.decode_body("Eviction")?;
-    let version = eviction["apiVersion"].as_str().filter(|version| *version == "policy/v1beta1");
-    let version = version.unwrap_or("policy/v1").to_owned();
-    call.check_kind(&mut eviction, &version, "Eviction")?;
+    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+    let older = call.decode_body("Eviction")?["apiVersion"] == "policy/v1beta1";
+    let version = if older { "policy/v1beta1" } else { "policy/v1" };
+    let eviction = call.decode_as(version, "Eviction", options.field_validation)?;
     // What the body says of it counts for the deletion only.
     let is_dry = call.query.all("dryRun").any(|value| value == "All");
     let asked = SubresourceRequest { call, form: Some(&subresource::EVICTION), old: None, dry_run: is_dry };

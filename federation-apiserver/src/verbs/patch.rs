@@ -465,15 +465,22 @@ pub(super) async fn apply_replicas(call: &Call, old: &Value, pointer: &str) -> R
     merge_apply(call, Some(old), &configuration, &options).await
 }
 
-/// A patch of a Scale, for the scale subresource: JSON, merge or apply.
-pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<Value, ApiError> {
+/// A patch of a Scale, for the scale subresource: JSON, merge or apply. What it makes of the Scale, and what is warned of.
+pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<(Value, Vec<String>), ApiError> {
     let mut next = old.clone();
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
-    match read(call, &options)? {
+    let validation = options.field_validation;
+    let patch = read(call, &options)?;
+    let mut errors = match &patch {
+        Patch::Json(operations) => strange_operations(call, operations, validation)?,
+        _ => call.duplicates(validation)?,
+    };
+    match patch {
         Patch::Json(operations) => {
             patch::json::apply(&mut next, &operations).map_err(|error| refuse(call, &error))?;
         }
         Patch::Apply(configuration) => {
+            check_yaml(validation, &errors)?;
             let version = configuration["apiVersion"].as_str().unwrap_or_default();
             if version != SCALE_VERSION {
                 return Err(ApiError::bad_request(format!(
@@ -491,8 +498,17 @@ pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<Value, ApiError
         next["spec"] = json!({});
     }
     let report = call.shared.schemas().validate("autoscaling", "v1", "Scale", &next);
-    match report.iter().flat_map(|report| &report.mismatches).next() {
-        Some(first) => Err(invalid_patch(&next.to_string(), &first.to_string())),
-        None => Ok(next),
+    let report = report.unwrap_or_default();
+    if let Some(first) = report.mismatches.first() {
+        return Err(invalid_patch(&next.to_string(), &first.to_string()));
+    }
+    errors.extend(report.unknown.iter().map(|field| decode::unknown(field)));
+    match validation {
+        FieldValidation::Ignore => Ok((next, Vec::new())),
+        FieldValidation::Strict if !errors.is_empty() => {
+            let why = format!("strict decoding error: {}", errors.join(", "));
+            Err(invalid_patch(&next.to_string(), &why))
+        }
+        FieldValidation::Warn | FieldValidation::Strict => Ok((next, errors)),
     }
 }

@@ -49,13 +49,14 @@ fn answer(call: &Call, object: &Value) -> Response<Body> {
 /// Sets the replicas that the body's Scale asks for.
 pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> {
     check(call)?;
-    let mut scale = call.decode_as("autoscaling/v1", "Scale")?;
+    let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
+    let mut scale = call.decode_as("autoscaling/v1", "Scale", options.field_validation)?;
     object::settle_namespace(&call.kind, &mut scale, call.namespace())?;
     update::check_named(call, &scale)?;
     update::check_name(call, &mut scale)?;
     // Here the object itself is missed.
     call.current()?;
-    write(call, Form::Whole, |_, _| Ok(scale.clone())).await
+    write(call, Form::Whole, |_, _| Ok((scale.clone(), Vec::new()))).await
 }
 
 /// Patches the Scale.
@@ -90,16 +91,19 @@ enum Form {
 async fn write(
     call: &mut Call,
     kind: Form,
-    wanted: impl Fn(&Call, &Value) -> Result<Value, ApiError>,
+    wanted: impl Fn(&Call, &Value) -> Result<(Value, Vec<String>), ApiError>,
 ) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let manager = call.field_manager(options.field_manager.as_deref());
     let applies = patch::applies(call);
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let current = current(call)?;
         let old = call.old_value(&current).await?;
         let before = scale_of(call, &old);
-        let mut scale = wanted(call, &before)?;
+        let (mut scale, warnings) = wanted(call, &before)?;
+        if round == 0 {
+            call.warnings.extend(warnings);
+        }
         check_types(&scale)?;
         let pointer = paths(call).map_or("/spec/replicas", |paths| &paths.spec_replicas).to_owned();
         let mut object =

@@ -25,7 +25,7 @@ const MAX_SECONDS: i64 = 1 << 32;
 /// Makes a token for the account that the URL names.
 pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
-    let request = call.decode_as("authentication.k8s.io/v1", "TokenRequest")?;
+    let request = call.decode_as("authentication.k8s.io/v1", "TokenRequest", options.field_validation)?;
     let shown = SubresourceRequest {
         call,
         form: Some(&subresource::TOKEN_REQUEST),

@@ -1,11 +1,13 @@
 //! Subresources that act: bindings and evictions of pods, and scales.
 
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 use crate::{
     kinds::{path, pod_spec, with_head},
-    world::World,
+    world::{World, deployment},
 };
 
 #[tokio::test]
@@ -85,4 +87,55 @@ async fn the_scale_of_a_replication_controller_has_its_selector() {
     world.expect(StatusCode::CREATED, Method::POST, path, Some(controller)).await;
     let scale = world.expect(StatusCode::OK, Method::GET, &format!("{path}/rc/scale"), None).await;
     assert_eq!(scale["status"], json!({"replicas": 0, "selector": "a=b,c=d"}));
+}
+
+#[tokio::test]
+async fn unknown_fields_of_what_acts_on_an_object_are_refused_where_that_is_asked_for() {
+    let world = World::new().await;
+    let core = "/api/v1/namespaces/demo";
+    let deployments = "/apis/apps/v1/namespaces/demo/deployments";
+    world.expect(StatusCode::CREATED, Method::POST, deployments, Some(deployment("a"))).await;
+    let pod = with_head("v1", "Pod", "a", json!({"spec": pod_spec()}));
+    world.expect(StatusCode::CREATED, Method::POST, &format!("{core}/pods"), Some(pod)).await;
+    let scale = format!("{deployments}/a/scale");
+    let refused = [
+        (
+            Method::PUT,
+            scale.clone(),
+            StatusCode::BAD_REQUEST,
+            json!({
+                "metadata": {"name": "a", "namespace": "demo"}, "spec": {"replicas": 2}, "odd": 1,
+            }),
+        ),
+        (Method::PATCH, scale.clone(), StatusCode::UNPROCESSABLE_ENTITY, json!({"odd": 1})),
+        (
+            Method::POST,
+            format!("{core}/pods/a/binding"),
+            StatusCode::BAD_REQUEST,
+            with_head("v1", "Binding", "a", json!({"target": {"name": "n"}, "odd": 1})),
+        ),
+        (
+            Method::POST,
+            format!("{core}/pods/a/eviction"),
+            StatusCode::BAD_REQUEST,
+            with_head("policy/v1", "Eviction", "a", json!({"odd": 1})),
+        ),
+        (
+            Method::POST,
+            format!("{core}/serviceaccounts/default/token"),
+            StatusCode::BAD_REQUEST,
+            json!({"odd": 1}),
+        ),
+    ];
+    for (method, path, code, body) in refused {
+        let strict = format!("{path}?fieldValidation=Strict");
+        let status = world.expect(code, method, &strict, Some(body)).await;
+        let told = status["message"].as_str().unwrap_or_default();
+        assert!(told.contains("strict decoding error: unknown field \"odd\""), "{path}: {told}");
+    }
+    let warned = Request::put(scale)
+        .body(Full::from(json!({"metadata": {"name": "a", "namespace": "demo"}, "odd": 1}).to_string()));
+    let response =
+        world.server.service().oneshot(warned.expect("it is a request")).await.expect("it is answered");
+    assert_eq!(response.headers()["warning"], r#"299 - "unknown field \"odd\"""#);
 }
