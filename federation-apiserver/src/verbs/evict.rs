@@ -44,8 +44,7 @@ pub(super) async fn evict(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let is_dry = call.query.all("dryRun").any(|value| value == "All");
     let asked = SubresourceRequest { call, form: Some(&subresource::EVICTION), old: None, dry_run: is_dry };
     let eviction = asked.mutate(eviction).await?;
-    let name = text(&eviction["metadata"], "name");
-    if !name.is_empty() && name != call.name() {
+    if text(&eviction["metadata"], "name") != call.name() {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
     let mut errors = Vec::new();

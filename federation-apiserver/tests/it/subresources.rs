@@ -90,6 +90,30 @@ async fn the_scale_of_a_replication_controller_has_its_selector() {
 }
 
 #[tokio::test]
+async fn an_eviction_that_cannot_be_decoded_evicts_nothing() {
+    let world = World::new().await;
+    let pods = "/api/v1/namespaces/demo/pods";
+    let pod = with_head("v1", "Pod", "a", json!({"spec": pod_spec()}));
+    world.expect(StatusCode::CREATED, Method::POST, pods, Some(pod)).await;
+    let path = format!("{pods}/a/eviction");
+    for version in ["policy/v1", "policy/v1beta1"] {
+        for options in [
+            json!("x"),
+            json!({"dryRun": "All"}),
+            json!({"gracePeriodSeconds": "x"}),
+            json!({"preconditions": {"uid": 5}}),
+        ] {
+            let eviction = with_head(version, "Eviction", "a", json!({"deleteOptions": options}));
+            world.expect(StatusCode::BAD_REQUEST, Method::POST, &path, Some(eviction)).await;
+        }
+        let nameless = json!({"apiVersion": version, "kind": "Eviction", "metadata": {}});
+        let status = world.expect(StatusCode::BAD_REQUEST, Method::POST, &path, Some(nameless)).await;
+        assert_eq!(status["message"], "name in URL does not match name in Eviction object");
+    }
+    world.expect(StatusCode::OK, Method::GET, &format!("{pods}/a"), None).await;
+}
+
+#[tokio::test]
 async fn unknown_fields_of_what_acts_on_an_object_are_refused_where_that_is_asked_for() {
     let world = World::new().await;
     let core = "/api/v1/namespaces/demo";
