@@ -31,6 +31,7 @@ pub mod order;
 pub mod patch;
 pub mod quantity;
 pub mod rbac;
+pub mod rfc3339;
 pub mod status;
 pub mod table;
 

@@ -1,7 +1,7 @@
-//! The one form of what can be written in several: quantities, times to the microsecond, and fields that are null, unknown, or as good as absent.
+//! The one form of what can be written in several: quantities, times, and fields that are null, unknown, or as good as absent.
 //!
 //! kube-apiserver decodes into Go's types and encodes them again: `1024Mi` comes back as `1Gi`, `0.5` as `500m`, the
-//! number 2 as the text `2`, a `MicroTime` in UTC, and a null or unknown field not at all. Objects are kept as JSON here, so this does the same to it.
+//! number 2 as the text `2`, times in UTC, and a null or unknown field not at all. Objects are kept as JSON here, so this does the same to it.
 
 use apimachinery::quantity::Quantity;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -11,12 +11,12 @@ use crate::{
     Schemas,
     omitted::{is_left_out, is_zero},
     schemas::{JSON_SCHEMA, OBJECT_META, reference},
-    times::{MICRO_TIME, to_micro},
+    times::{MICRO_TIME, TIME, to_micro, to_seconds},
     validate::{is_embedded, is_open},
 };
 
 pub(crate) const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
-const TIMES: [&str; 2] = ["io.k8s.apimachinery.pkg.apis.meta.v1.Time", MICRO_TIME];
+const TIMES: [&str; 2] = [TIME, MICRO_TIME];
 /// Objects nest less deep than this; a schema that refers to itself does not.
 const DEPTH_MAX: usize = 64;
 
@@ -137,9 +137,15 @@ impl Schemas {
                 }
                 return;
             }
+            Some(TIME) => {
+                if let Some(time) = value.as_str().and_then(to_seconds) {
+                    *value = time;
+                }
+                return;
+            }
             Some(MICRO_TIME) => {
                 if let Some(time) = value.as_str().and_then(to_micro) {
-                    *value = time.into();
+                    *value = time;
                 }
                 return;
             }

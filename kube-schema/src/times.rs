@@ -1,81 +1,41 @@
 //! Times as Go reads and writes them.
 
-use jiff::Timestamp;
+use apimachinery::rfc3339::{Fraction, UnixTime};
+use serde_json::Value;
 
 use crate::protobuf::scalar;
 
+/// Times of objects' metadata, conditions and the like.
+pub(crate) const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
 /// Times that leases and events tell.
 pub(crate) const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
 
-/// A time as `metav1.MicroTime` writes it, in UTC with six digits; none if it is no time, or written so.
-pub(crate) fn to_micro(text: &str) -> Option<String> {
-    if text.ends_with('Z') && micro_time_fault(text).is_none() {
-        return None;
+/// A time as `metav1.Time` writes it: in UTC, without a fraction of a second, and `null` if it is Go's zero time. None if it is no time, or
+/// written so already.
+pub(crate) fn to_seconds(text: &str) -> Option<Value> {
+    canonical(UnixTime { nanos: 0, ..scalar::parse_time(text)? }, 0, text)
+}
+
+/// A time as `metav1.MicroTime` writes it: in UTC with six digits, and `null` if it is Go's zero time. None if it is no time, or written so.
+pub(crate) fn to_micro(text: &str) -> Option<Value> {
+    canonical(scalar::parse_time(text)?, 6, text)
+}
+
+fn canonical(time: UnixTime, digits: usize, text: &str) -> Option<Value> {
+    if time == UnixTime::GO_ZERO {
+        return Some(Value::Null);
     }
-    let (seconds, nanos) = scalar::parse_time(text)?;
-    scalar::micro_time(seconds, nanos)
+    time.text(digits).filter(|canonical| canonical != text).map(Value::from)
 }
 
 /// What Go says of a text that is no time in the format of RFC 3339; none if it is one.
 pub fn describe_time_fault(text: &str) -> Option<String> {
-    text.parse::<Timestamp>().is_err().then(|| {
-        let (rest, layout) = time_fault(text);
-        format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {rest:?} as {layout}")
-    })
+    UnixTime::parse(text, Fraction::Any).err()
 }
 
-/// What Go's parser cannot read of a `metav1.MicroTime`, and which part of its layout that should be; none if it reads all.
-pub(crate) fn micro_time_fault(text: &str) -> Option<(&str, &'static str)> {
-    /// The length of a time to the second, without its zone.
-    const SECONDS: usize = 19;
-    let (rest, layout) = time_fault(text);
-    if layout != "\"Z07:00\"" {
-        return Some((rest, layout));
-    }
-    let rest = text.get(SECONDS..).unwrap_or_default();
-    let digits = rest.strip_prefix('.').and_then(|rest| rest.get(..6));
-    if !digits.is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit())) {
-        return Some((rest, "\".000000\""));
-    }
-    let zone = rest.get(7..).unwrap_or_default();
-    let digit = |at: usize| zone.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
-    let offset = zone.len() == 6
-        && zone.starts_with(['+', '-'])
-        && zone.as_bytes().get(3) == Some(&b':')
-        && [1, 2, 4, 5].into_iter().all(digit);
-    if zone != "Z" && !offset {
-        return Some((zone, layout));
-    }
-    text.parse::<Timestamp>().is_err().then_some((text, layout))
-}
-
-/// The same of an RFC 3339 time, whose fault is in its zone if it is in no other part.
-pub(crate) fn time_fault(text: &str) -> (&str, &'static str) {
-    const PARTS: [(usize, &str); 11] = [
-        (4, "\"2006\""),
-        (1, "\"-\""),
-        (2, "\"01\""),
-        (1, "\"-\""),
-        (2, "\"02\""),
-        (1, "\"T\""),
-        (2, "\"15\""),
-        (1, "\":\""),
-        (2, "\"04\""),
-        (1, "\":\""),
-        (2, "\"05\""),
-    ];
-    let mut rest = text;
-    for (length, pattern) in PARTS {
-        let wanted = pattern.trim_matches('"');
-        let fits = rest.get(..length).is_some_and(|part| {
-            if length == 1 { part == wanted } else { part.bytes().all(|byte| byte.is_ascii_digit()) }
-        });
-        if !fits {
-            return (rest, pattern);
-        }
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    (rest, "\"Z07:00\"")
+/// The same of a text that is no `metav1.MicroTime`: its layout has six digits, and takes neither more nor fewer.
+pub(crate) fn describe_micro_time_fault(text: &str) -> Option<String> {
+    UnixTime::parse(text, Fraction::Micros).err()
 }
 
 #[cfg(test)]
@@ -125,5 +85,53 @@ mod tests {
             canonicalise(&mut lease);
             assert_eq!(lease["spec"]["renewTime"], kept);
         }
+    }
+
+    #[test]
+    fn times_are_kept_as_go_writes_them() {
+        let mut map = json!({"metadata": {"managedFields": [{"manager": "a"}]}});
+        for (written, kept) in [
+            ("2026-01-02T03:04:05Z", json!("2026-01-02T03:04:05Z")),
+            ("2026-01-02T03:04:05.5+01:00", json!("2026-01-02T02:04:05Z")),
+            ("1969-12-31T23:59:59.9Z", json!("1969-12-31T23:59:59Z")),
+            ("9999-12-31T23:59:59Z", json!("9999-12-31T23:59:59Z")),
+            ("0001-01-01T00:00:00.5Z", json!(null)),
+            // As they were stored once.
+            ("20260102T030405Z", json!("2026-01-02T03:04:05Z")),
+            ("2026-01-02 03:04:05z", json!("2026-01-02T03:04:05Z")),
+            ("x", json!("x")),
+        ] {
+            map["metadata"]["managedFields"][0]["time"] = written.into();
+            Schemas::builtin().canonicalise("", "v1", "ConfigMap", &mut map, Empties::Omitted);
+            assert_eq!(map["metadata"]["managedFields"][0]["time"], kept, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_go_cannot_read_as_a_time_is_none() {
+        let told = |time: &str| {
+            let map = json!({"metadata": {"managedFields": [{"time": time}]}});
+            let report = Schemas::builtin().validate("", "v1", "ConfigMap", &map).unwrap();
+            report.mismatches.first().map(ToString::to_string)
+        };
+        for good in ["2026-01-02T03:04:05Z", "2026-01-02T3:04:05,123456789123+24:00", "9999-12-31T23:59:59Z"]
+        {
+            assert_eq!(told(good), None);
+        }
+        for bad in [
+            "20260102T030405Z",
+            "2026-01-02 03:04:05Z",
+            "2026-01-02t03:04:05z",
+            "2026-01-02T03:04:05+0100",
+            "2026-01-02T03:04Z",
+            "2026-01-02T03:04:05Z[UTC]",
+            "+002026-01-02T03:04:05Z",
+        ] {
+            assert!(told(bad).is_some_and(|told| told.starts_with("parsing time")), "{bad}");
+        }
+        assert_eq!(
+            told("2026-01-02T03:04:60Z").as_deref(),
+            Some(r#"parsing time "2026-01-02T03:04:60Z": second out of range"#)
+        );
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     bounds::{step, tell},
     canonical::QUANTITY,
     schemas::{JSON_SCHEMA, OBJECT_META, reference},
-    times::{MICRO_TIME, describe_time_fault, micro_time_fault},
+    times::{MICRO_TIME, describe_micro_time_fault, describe_time_fault},
 };
 
 /// What [`Schemas::validate`] found: of each sort the first hundred.
@@ -253,12 +253,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// `metav1.MicroTime` is read by a layout with six digits, and takes neither more nor fewer.
     fn micro_time(&mut self, text: &str) {
-        if let Some((rest, layout)) = micro_time_fault(text) {
-            let message = format!(
-                "parsing time {text:?} as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse {rest:?} as {layout}"
-            );
+        if let Some(message) = describe_micro_time_fault(text) {
             self.push("v1.MicroTime".to_owned(), "string", message);
         }
     }

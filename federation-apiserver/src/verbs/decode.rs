@@ -56,12 +56,32 @@ fn unreadable((found, version): (&str, &str), kind: &str, why: String) -> Undeco
 impl Call {
     /// Decodes the body as an object of the URL's kind and checks its types and unknown fields.
     pub(super) fn decode_object(&mut self, validation: FieldValidation) -> Result<Value, ApiError> {
+        self.decode_over(None, validation)
+    }
+
+    /// The same of what replaces an object. What is wrong with the stored one, because an earlier version of this server took it, is not the
+    /// client's error.
+    pub(super) async fn decode_replacement(
+        &mut self,
+        validation: FieldValidation,
+    ) -> Result<Value, ApiError> {
+        match self.decode_over(None, validation) {
+            Err(error) if error.code == 400 => {
+                let Ok(current) = self.current() else { return Err(error) };
+                let Ok(old) = self.value(&current).await else { return Err(error) };
+                self.decode_over(Some(&old), validation)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn decode_over(&mut self, old: Option<&Value>, validation: FieldValidation) -> Result<Value, ApiError> {
         let api_version = self.kind.api_version();
         let mut object = self.decode_body(self.kind.kind)?;
         self.check_kind(&mut object, &api_version, self.kind.kind)?;
         // Of JSON all is told in one walk.
         let twice = if self.is_told_in_order() { Vec::new() } else { self.duplicates(validation)? };
-        self.check_fields(&object, None, validation, &twice)?;
+        self.check_fields(&object, old, validation, &twice)?;
         Ok(object)
     }
 

@@ -21,7 +21,7 @@ const ROUNDS: usize = 64;
 pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> {
     check_subresource(call, "update")?;
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
-    let mut object = call.decode_object(options.field_validation)?;
+    let mut object = call.decode_replacement(options.field_validation).await?;
     object::settle_namespace(&call.kind, &mut object, call.namespace())?;
     check_named(call, &object)?;
     check_name(call, &mut object)?;

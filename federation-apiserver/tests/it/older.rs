@@ -156,3 +156,35 @@ async fn the_trash_is_for_the_object_that_it_keeps() {
     let path = format!("{STATEFUL_SETS}?trash=gone");
     world.expect(StatusCode::NOT_FOUND, Method::POST, &path, Some(stateful_set("a.b"))).await;
 }
+
+/// Times that an earlier server took for RFC 3339 are read as what they were meant to be, and mended by the next write.
+#[tokio::test]
+async fn odd_times_are_mended_by_the_next_write() {
+    let maps = "/api/v1/namespaces/demo/configmaps";
+    let name = format!("{maps}/a");
+    let write = |method: Method, mut map: Value| {
+        let name = name.clone();
+        async move {
+            let world = World::new().await;
+            let entry = json!({"manager": "m", "operation": "Update", "apiVersion": "v1", "time": "20260102T030405Z",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {}}});
+            let stored = json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "v"},
+                "metadata": {"name": "a", "namespace": "demo", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z",
+                    "managedFields": [entry]},
+            });
+            let key = Key::new(ResourceKey::new("", "configmaps"), "demo", "a");
+            let object = Encoded::new(&stored, Meta::from_value(&stored, BTreeMap::new()));
+            let write = Write::Create { key, object, within: None };
+            world.server.storage().write(write).await.expect("it is stored");
+            if method == Method::PUT {
+                map["metadata"]["managedFields"] = stored["metadata"]["managedFields"].clone();
+            }
+            let map = world.expect(StatusCode::OK, method, &name, Some(map)).await;
+            assert_eq!(map["metadata"]["managedFields"][0]["time"], "2026-01-02T03:04:05Z", "{map}");
+            world.expect(StatusCode::OK, Method::DELETE, &name, None).await;
+        }
+    };
+    write(Method::PATCH, json!({"metadata": {"labels": {"l": "a"}}})).await;
+    write(Method::PUT, json!({"metadata": {"name": "a", "labels": {"l": "a"}}, "data": {"k": "v"}})).await;
+}

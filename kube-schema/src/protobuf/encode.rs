@@ -1,7 +1,6 @@
 //! JSON → protobuf.
 
-use apimachinery::go_duration;
-use apimachinery::json::type_name;
+use apimachinery::{go_duration, json::type_name, rfc3339::UnixTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
@@ -134,7 +133,7 @@ fn time(shape: Shape, value: &Value, path: &Path<'_>, out: &mut Vec<u8>) -> Resu
     if value.is_null() {
         return Ok(());
     }
-    let (seconds, nanos) =
+    let UnixTime { seconds, nanos } =
         scalar::parse_time(text(value, path)?).ok_or_else(|| path.wrong("RFC 3339 time", value))?;
     put_number(out, 1, seconds as u64);
     put_number(out, 2, if shape == Shape::MicroTime { (nanos / 1000 * 1000) as u64 } else { 0 });
