@@ -62,6 +62,15 @@ impl Quantity {
         saturate(ceil_div(self.nanos, NANOS / 1000))
     }
 
+    /// The amount in whole thousandths, rounded away from zero.
+    #[must_use]
+    pub fn rounded_to_millis(self) -> Self {
+        const MILLI: i128 = NANOS / 1000;
+        let rest = self.nanos % MILLI;
+        let up = if rest == 0 { 0 } else { MILLI * rest.signum() - rest };
+        Self { nanos: self.nanos.saturating_add(up), ..self }
+    }
+
     /// True for an amount of nothing.
     pub fn is_zero(self) -> bool {
         self.nanos == 0

@@ -16,6 +16,8 @@ use crate::{
 };
 
 pub(crate) const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+/// Amounts are rounded in types of this group alone, in whichever kind they are.
+const CORE: &str = "io.k8s.api.core.v1.";
 const TIMES: [&str; 2] = [TIME, MICRO_TIME];
 /// Objects nest less deep than this; a schema that refers to itself does not.
 const DEPTH_MAX: usize = 64;
@@ -97,6 +99,20 @@ impl Schemas {
         }
     }
 
+    /// Rounds the amounts of a `v1.ResourceList` up to thousandths (`SetDefaults_ResourceList`).
+    fn round(&self, schema: &Value, amounts: &mut Value) {
+        let is_list = self.resolve(schema).get("additionalProperties").and_then(reference) == Some(QUANTITY);
+        for amount in amounts.as_object_mut().filter(|_| is_list).into_iter().flat_map(|all| all.values_mut())
+        {
+            if let Some(exact) = quantity(amount) {
+                let rounded = exact.rounded_to_millis();
+                if rounded != exact {
+                    *amount = rounded.to_string().into();
+                }
+            }
+        }
+    }
+
     fn add_times(&self, schema: &Value, value: &mut Value) {
         let properties = self.resolve(schema).get("properties").and_then(Value::as_object);
         let (Some(properties), Some(members)) = (properties, value.as_object_mut()) else { return };
@@ -158,6 +174,7 @@ impl Schemas {
                 let additional = schema.get("additionalProperties").filter(|inner| inner.is_object());
                 let open = additional.is_some() || is_open(schema);
                 let inner = |key: &String| properties.and_then(|properties| properties.get(key));
+                let rounds = empties == Empties::Omitted && name.is_some_and(|name| name.starts_with(CORE));
                 object.retain(|key, value| match inner(key) {
                     Some(inner) => !value.is_null() || may_be_null(self.resolve(inner)),
                     None => open || is_embedded(schema, key),
@@ -173,6 +190,9 @@ impl Schemas {
                     }
                     if let Some(inner) = inner(key).or(additional) {
                         self.canonical(None, inner, value, empties, depth + 1);
+                        if rounds {
+                            self.round(inner, value);
+                        }
                         if empties == Empties::Omitted {
                             self.complete(key, inner, value);
                         }
@@ -391,6 +411,23 @@ mod tests {
             json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": null}}}]}});
         Schemas::builtin().canonicalise("", "v1", "Pod", &mut pod, Empties::Omitted);
         assert_eq!(pod["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "0"}}));
+    }
+
+    #[test]
+    fn amounts_of_resources_are_rounded_up_to_thousandths_in_types_of_the_core_group_only() {
+        let mut pod = json!({"spec": {"overhead": {"cpu": "1u"}, "containers": [{"name": "c", "resources":
+            {"limits": {"cpu": "100u", "memory": "1.0005", "a": "-1n", "b": "1e-9", "c": "1500m"}}}],
+            "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1n"}}]}});
+        Schemas::builtin().canonicalise("", "v1", "Pod", &mut pod, Empties::Omitted);
+        assert_eq!(
+            pod["spec"],
+            json!({"overhead": {"cpu": "1m"}, "containers": [{"name": "c", "resources":
+                {"limits": {"cpu": "1m", "memory": "1001m", "a": "-1m", "b": "1e-3", "c": "1500m"}}}],
+                "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1n"}}]})
+        );
+        let mut class = json!({"handler": "h", "overhead": {"podFixed": {"cpu": "100u"}}});
+        Schemas::builtin().canonicalise("node.k8s.io", "v1", "RuntimeClass", &mut class, Empties::Omitted);
+        assert_eq!(class["overhead"]["podFixed"]["cpu"], "100u");
     }
 
     #[test]
