@@ -261,9 +261,12 @@ fn validate_claim_update(new: &Value, old: &Value, errors: &mut ErrorList) {
             errors.push(FieldError::invalid(&path, after, IMMUTABLE));
         }
     }
+    // A claim that was stored by one name of its source only has both as well.
+    let mut before = old["spec"].clone();
+    settle_sources(&mut before, Some(&old["spec"]));
     let mut kept = new["spec"].clone();
-    let mut forgive = |name: &str| match old["spec"].get(name) {
-        Some(before) => kept[name] = before.clone(),
+    let mut forgive = |name: &str| match before.get(name) {
+        Some(value) => kept[name] = value.clone(),
         None => _ = kept.as_object_mut().and_then(|spec| spec.remove(name)),
     };
     if text(&old["spec"], "volumeName").is_empty() {
@@ -280,7 +283,7 @@ fn validate_claim_update(new: &Value, old: &Value, errors: &mut ErrorList) {
             requests.insert("storage".into(), storage.clone());
         }
     }
-    if kept != old["spec"] {
+    if kept != before {
         let message = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
         errors.push(FieldError::forbidden(&path, message));
     }
@@ -324,6 +327,25 @@ mod tests {
         assert_eq!(settled(json!({"dataSource": {"apiGroup": null, "kind": "", "name": ""}})), json!({}));
         let far = json!({"dataSourceRef": {"apiGroup": null, "kind": "PersistentVolumeClaim", "name": "c", "namespace": "n"}});
         assert_eq!(settled(far.clone()), far, "members may have the gate on");
+    }
+
+    #[test]
+    fn a_claim_that_was_stored_with_one_name_of_its_source_can_be_changed() {
+        let snapshot = json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s"});
+        for name in ["dataSource", "dataSourceRef"] {
+            let old = claim(json!({name: snapshot}), json!({}));
+            let mut new = old.clone();
+            settle_sources(&mut new["spec"], Some(&old["spec"]));
+            changed(&new, &old, &[]);
+            new["spec"][name]["name"] = "other".into();
+            changed(
+                &new,
+                &old,
+                &[
+                    "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+                ],
+            );
+        }
     }
 
     fn claim(spec: Value, status: Value) -> Value {
