@@ -48,10 +48,11 @@ impl Query {
         self.all(name).next().map(|_| self.flag(name))
     }
 
-    /// A number; none if it is not given.
+    /// A number; none if it is not given. An empty one is given.
     pub fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
         use std::num::IntErrorKind::{NegOverflow, PosOverflow};
-        self.get(name)
+        self.all(name)
+            .next()
             .map(|text| {
                 text.parse::<i64>().map_err(|error| {
                     let why = match error.kind() {
@@ -313,6 +314,17 @@ mod tests {
         let error =
             ListOptions::parse(&Query::parse("resourceVersionMatch=Exact&resourceVersion=0")).unwrap_err();
         assert_eq!(error.code, 422);
+    }
+
+    #[test]
+    fn an_empty_number_is_none() {
+        for name in ["limit", "timeoutSeconds"] {
+            let error = ListOptions::parse(&Query::parse(&format!("{name}="))).unwrap_err();
+            assert_eq!(
+                (error.code, error.message.as_str()),
+                (400, r#"strconv.ParseInt: parsing "": invalid syntax"#)
+            );
+        }
     }
 
     #[test]
