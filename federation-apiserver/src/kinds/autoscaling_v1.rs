@@ -3,6 +3,7 @@
 //! Follows `pkg/apis/autoscaling/v1/conversion.go`: what v1 has no field for travels as JSON in annotations whose names
 //! start with `autoscaling.alpha.kubernetes.io/`, so that an object that passes through v1 loses nothing.
 
+use kube_schema::{Empties, Schemas};
 use serde_json::{Map, Value, json};
 
 use super::autoscaling_annotations::{Side, behavior, behavior_text, metrics, metrics_text};
@@ -44,6 +45,20 @@ fn entries(value: Option<Value>) -> Vec<Value> {
     }
 }
 
+/// What an annotation says of a member of v2's `spec` or `status`, without what v2 does not know. Go ignores an annotation that it cannot decode:
+/// so does this where v2 could not be decoded.
+fn decoded(part: &str, member: &str, value: Value) -> Option<Value> {
+    const KIND: (&str, &str, &str) = ("autoscaling", "v2", "HorizontalPodAutoscaler");
+    let (group, version, kind) = KIND;
+    let schemas = Schemas::builtin();
+    let mut object = json!({part: {member: value}});
+    if !schemas.validate(group, version, kind, &object)?.mismatches.is_empty() {
+        return None;
+    }
+    schemas.canonicalise(group, version, kind, &mut object, Empties::Omitted);
+    Some(object[part][member].take())
+}
+
 /// From v1 to v2.
 pub(super) fn to_v2(mut object: Value) -> Value {
     object["apiVersion"] = "autoscaling/v2".into();
@@ -52,10 +67,17 @@ pub(super) fn to_v2(mut object: Value) -> Value {
         let text = annotations.remove(name)?;
         serde_json::from_str(text.as_str()?).ok()
     };
-    let wanted = metrics(entries(annotation(METRICS)), Side::Target);
-    let current = annotation(CURRENT_METRICS).filter(Value::is_array);
-    let current = current.map(|current| metrics(entries(Some(current)), Side::Current));
-    let (rules, conditions) = (annotation(BEHAVIOR).map(behavior), annotation(CONDITIONS));
+    let mut all_metrics = |name: &str, side, part: &str, member: &str| {
+        let found = annotation(name).filter(|found| found.is_array() || found.is_null())?;
+        decoded(part, member, metrics(entries(Some(found)), side).into())
+    };
+    let wanted = entries(all_metrics(METRICS, Side::Target, "spec", "metrics"));
+    let current = all_metrics(CURRENT_METRICS, Side::Current, "status", "currentMetrics");
+    let current = current.map(|current| entries(Some(current)));
+    let rules = annotation(BEHAVIOR).and_then(|rules| decoded("spec", "behavior", behavior(rules)));
+    let rules = rules.filter(|rules| rules.as_object().is_some_and(|rules| !rules.is_empty()));
+    let conditions = annotation(CONDITIONS).and_then(|found| decoded("status", "conditions", found));
+    let conditions = conditions.filter(Value::is_array);
     drop_empty_annotations(&mut object);
     if let Some(spec) = object["spec"].as_object_mut() {
         let percent = spec.remove("targetCPUUtilizationPercentage").filter(|value| !value.is_null());
@@ -154,7 +176,7 @@ mod tests {
                 "behavior": {"scaleDown": {"selectPolicy": "Max"}},
             },
             "status": {"currentReplicas": 2, "desiredReplicas": 3,
-                "conditions": [{"type": "AbleToScale", "status": "True"}]},
+                "conditions": [{"type": "AbleToScale", "status": "True", "lastTransitionTime": null}]},
         });
         let v1 = from_v2(v2.clone());
         assert_eq!(v1["spec"]["targetCPUUtilizationPercentage"], 60);
@@ -203,5 +225,51 @@ mod tests {
             json!({"desiredReplicas": 0, "currentMetrics": [cpu]})
         );
         assert_eq!(v1(json!({CURRENT_METRICS: "[]"})), json!({"desiredReplicas": 0}));
+    }
+
+    #[test]
+    fn annotations_that_go_cannot_decode_say_nothing() {
+        let object = |annotations: Value| {
+            to_v2(json!({
+                "metadata": {"annotations": annotations},
+                "spec": {"targetCPUUtilizationPercentage": 5}, "status": {"desiredReplicas": 1},
+            }))
+        };
+        let plain = object(json!({"a": "b"}));
+        for (name, text) in [
+            (BEHAVIOR, "5"),
+            (BEHAVIOR, "[5]"),
+            (BEHAVIOR, "{}"),
+            (BEHAVIOR, r#"{"ScaleUp": {"Policies": 5}}"#),
+            (METRICS, "5"),
+            (METRICS, "[5]"),
+            (METRICS, r#"[{"type": "Resource", "resource": 5}]"#),
+            (
+                METRICS,
+                r#"[{"type": "Resource", "resource": {"name": "cpu", "targetAverageUtilization": "x"}}]"#,
+            ),
+            (
+                METRICS,
+                r#"[{"type": "Pods", "pods": {"metricName": "m", "targetAverageValue": "1", "selector": 5}}]"#,
+            ),
+            (CURRENT_METRICS, "[5]"),
+            (
+                CURRENT_METRICS,
+                r#"[{"type": "Resource", "resource": {"name": "cpu", "currentAverageValue": "x"}}]"#,
+            ),
+            (CONDITIONS, "5"),
+            (CONDITIONS, r#"[{"type": "T", "lastTransitionTime": "now"}]"#),
+        ] {
+            assert_eq!(object(json!({"a": "b", name: text})), plain, "{name}: {text}");
+        }
+        let odd = object(
+            json!({METRICS: r#"[{"type": "Resource", "odd": 1, "resource": {"name": "memory", "targetAverageValue": "1024Mi"}}]"#}),
+        );
+        let target = json!({"type": "AverageValue", "averageValue": "1Gi"});
+        assert_eq!(
+            odd["spec"]["metrics"][0],
+            json!({"type": "Resource", "resource": {"name": "memory", "target": target}}),
+            "what v2 does not know goes"
+        );
     }
 }
