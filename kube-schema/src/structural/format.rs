@@ -1,12 +1,14 @@
 //! The formats of strings and numbers that kube-apiserver checks; all others are only documentation.
 
+mod email;
+pub(super) mod numbers;
+
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr},
     sync::LazyLock,
 };
 
 use apimachinery::{FieldError, FieldReason, names};
-use base64::Engine as _;
 use regex::Regex;
 use serde_json::Value;
 
@@ -94,37 +96,41 @@ pub fn is_known(kind: &str, format: &str) -> bool {
 }
 
 fn text_has(format: &str, text: &str) -> bool {
-    static UUID: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new("(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$").ok()
+    static RGB: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        const PART: &str = "[\t\n\x0c\r ]*(0|[1-9][0-9]?|1[0-9][0-9]?|2[0-4][0-9]|25[0-5])[\t\n\x0c\r ]*";
+        Regex::new(&format!(r"^rgb\({PART},{PART},{PART}\)$")).ok()
     });
-    static DURATION: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"^[-+]?(0|(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h|d|w)\s*)+$").ok());
+    static SOCIAL: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new("^[0-9]{3}[- ][0-9]{2}[- ][0-9]{4}$").ok());
+    static BASE64: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new("^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$").ok()
+    });
     let matches = |regex: &LazyLock<Option<Regex>>| regex.as_ref().is_some_and(|regex| regex.is_match(text));
+    let is_hex = || text.bytes().all(|byte| byte.is_ascii_hexdigit());
     match &*format.replace('-', "") {
-        "byte" => base64::engine::general_purpose::STANDARD.decode(text).is_ok(),
+        "bsonobjectid" => text.len() == 24 && is_hex(),
+        "byte" => matches(&BASE64),
         "cidr" => is_cidr(text),
-        "date" => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
-        "datetime" => text.parse::<jiff::Timestamp>().is_ok(),
-        "duration" => matches(&DURATION),
-        "email" => text.split_once('@').is_some_and(|(user, host)| {
-            !user.is_empty() && !host.is_empty() && !text.contains(char::is_whitespace) && !host.contains('@')
-        }),
+        "creditcard" => numbers::is_credit_card(text),
+        "date" => is_date(text),
+        "datetime" => is_date_time(text),
+        "duration" => numbers::duration(text).is_some(),
+        "email" => email::is_address(text),
         "hexcolor" => {
             let digits = text.strip_prefix('#').unwrap_or(text);
             matches!(digits.len(), 3 | 6) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
         }
-        "hostname" => names::dns1123_subdomain(&text.to_ascii_lowercase()).is_empty(),
+        "hostname" => is_hostname(text),
+        "isbn" => numbers::is_isbn10(text) || numbers::is_isbn13(text),
+        "isbn10" => numbers::is_isbn10(text),
+        "isbn13" => numbers::is_isbn13(text),
         "k8slongname" => names::dns1123_subdomain(text).is_empty(),
         "k8sshortname" => names::dns1123_label(text).is_empty(),
-        "ipv4" => text.parse::<Ipv4Addr>().is_ok(),
+        "ipv4" => text.contains('.') && address(text).is_some(),
         "ipv6" => text.parse::<Ipv6Addr>().is_ok(),
-        "mac" => {
-            let parts: Vec<_> = text.split([':', '-']).collect();
-            matches!(parts.len(), 6 | 8 | 20)
-                && parts
-                    .iter()
-                    .all(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        }
+        "mac" => is_mac(text),
+        "rgbcolor" => matches(&RGB),
+        "ssn" => matches(&SOCIAL),
         // Go's ParseRequestURI: absolute, or a path.
         "uri" => {
             text.starts_with('/')
@@ -134,20 +140,221 @@ fn text_has(format: &str, text: &str) -> bool {
                         && !rest.contains(char::is_whitespace)
                 })
         }
-        "uuid" | "uuid3" | "uuid4" | "uuid5" => matches(&UUID),
+        "uuid" => is_uuid(text, None),
+        "uuid3" => is_uuid(text, Some(('3', ""))),
+        "uuid4" => is_uuid(text, Some(('4', "89ab"))),
+        "uuid5" => is_uuid(text, Some(('5', "89ab"))),
         _ => true,
     }
 }
 
-fn is_cidr(text: &str) -> bool {
-    let Some((address, length)) = text.split_once('/') else { return false };
-    let plain = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
-    let most = if address.parse::<Ipv4Addr>().is_ok() {
-        32
-    } else if address.parse::<Ipv6Addr>().is_ok() {
-        128
-    } else {
+/// A UUID, whose hyphens may each be left out; of a version, whose variant is one of some digits unless there are none to choose from.
+fn is_uuid(text: &str, version: Option<(char, &str)>) -> bool {
+    let mut rest = text;
+    let mut digits = String::with_capacity(32);
+    for length in [8, 4, 4, 4, 12] {
+        if !digits.is_empty() {
+            rest = rest.strip_prefix('-').unwrap_or(rest);
+        }
+        let Some((part, behind)) = rest.split_at_checked(length) else { return false };
+        digits.push_str(part);
+        rest = behind;
+    }
+    let at = |place: usize| digits.chars().nth(place).unwrap_or_default().to_ascii_lowercase();
+    rest.is_empty()
+        && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && version.is_none_or(|(version, variants)| {
+            at(12) == version && (variants.is_empty() || variants.contains(at(16)))
+        })
+}
+
+fn is_date(text: &str) -> bool {
+    text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok()
+}
+
+/// Laxer than the times of Go: letters may be small, anything may stand before the fraction, and zones have no bounds.
+fn is_date_time(text: &str) -> bool {
+    static TIME: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new("^([0-9]{2}):([0-9]{2}):([0-9]{2})(.[0-9]+)?(z|([+-][0-9]{2}:[0-9]{2}))$").ok()
+    });
+    let text = text.to_lowercase();
+    let mut parts = text.split('t');
+    let (Some(date), Some(time)) = (parts.next(), parts.next()) else { return false };
+    let Some(found) = TIME.as_ref().and_then(|regex| regex.captures(time)) else { return false };
+    let within = |part: usize, most: &str| found.get(part).is_some_and(|found| found.as_str() <= most);
+    is_date(date) && within(1, "23") && within(2, "59") && within(3, "59")
+}
+
+/// A label alone, which may have one hyphen behind its first letter; or labels, the last of which has two or more letters and nothing else.
+fn is_hostname(text: &str) -> bool {
+    static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[a-zA-Z0-9\p{S}\p{L}]$").ok());
+    static PLAIN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[a-zA-Z\p{L}]+$").ok());
+    let is_letter = |letter: char| {
+        let mut buffer = [0; 4];
+        LETTER.as_ref().is_some_and(|regex| regex.is_match(letter.encode_utf8(&mut buffer)))
+    };
+    // Each label has at most 63 bytes, and the whole name 255.
+    if text.len() > 255 || text.split('.').any(|label| label.len() > 63) {
         return false;
+    }
+    let is_label = |label: &str| {
+        label.chars().all(|letter| letter == '-' || is_letter(letter))
+            && !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    match text.rsplit_once('.') {
+        Some((labels, last)) => {
+            labels.split('.').all(is_label)
+                && last.chars().count() >= 2
+                && PLAIN.as_ref().is_some_and(|regex| regex.is_match(last))
+        }
+        None => {
+            let mut letters = text.chars();
+            let first = letters.next();
+            let rest = letters.as_str();
+            first.is_some_and(is_letter) && rest.strip_prefix('-').unwrap_or(rest).chars().all(is_letter)
+        }
+    }
+}
+
+/// Six, eight or twenty bytes: each in two digits between colons or between hyphens, or two of them in four digits between points.
+fn is_mac(text: &str) -> bool {
+    let of = |separator: char, length: usize, counts: [usize; 3]| {
+        let parts = || text.split(separator);
+        let good = |part: &str| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        counts.contains(&parts().count()) && parts().all(good)
+    };
+    of(':', 2, [6, 8, 20]) || of('-', 2, [6, 8, 20]) || of('.', 4, [3, 4, 10])
+}
+
+/// An IP address; numbers of IPv4 may begin with zeros.
+fn address(text: &str) -> Option<IpAddr> {
+    if text.contains(':') {
+        return text.parse().ok();
+    }
+    let parts = text.split('.').map(|part| match part.trim_start_matches('0') {
+        "" if !part.is_empty() => "0",
+        digits => digits,
+    });
+    parts.collect::<Vec<_>>().join(".").parse().ok()
+}
+
+fn is_cidr(text: &str) -> bool {
+    let Some((network, length)) = text.split_once('/') else { return false };
+    let plain = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+    let most = match address(network) {
+        Some(IpAddr::V4(_)) => 32,
+        Some(IpAddr::V6(_)) => 128,
+        None => return false,
     };
     plain && length.parse::<u8>().is_ok_and(|length| length <= most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(format: &str, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert!(text_has(format, text), "{format}: {text}");
+        }
+        for text in bad {
+            assert!(!text_has(format, text), "{format}: {text}");
+        }
+    }
+
+    #[test]
+    fn texts_have_their_formats_as_in_kubernetes() {
+        check("bsonobjectid", &["507f1f77bcf86cd799439011"], &["507f1f77bcf86cd79943901", "x", ""]);
+        check("byte", &["YQ==", "YR==", "YWJj"], &["", "YQ", "YQ=\n="]);
+        check("cidr", &["1.2.3.4/8", "01.2.3.4/8", "::/0", "::ffff:1.2.3.4/120"], &["1.2.3.4", "1.2.3.4/33"]);
+        check("ipv4", &["1.2.3.4", "01.0.00.4", "::ffff:1.2.3.4"], &["1.2.3", "::1", "1..2.3", "1.2.3.4%a"]);
+        check("ipv6", &["::1", "::ffff:1.2.3.4"], &["1.2.3.4", "fe80::1%eth0"]);
+        check(
+            "rgbcolor",
+            &["rgb(1,2,3)", "rgb( 1 , 2 , 255 )"],
+            &["rgb(256,0,0)", "rgb(01,0,0)", "rgb (1,2,3)"],
+        );
+        check("ssn", &["123-45-6789", "123-45 6789"], &["123456789", "12345-67890"]);
+        let mac = ["01:23:45:67:89:ab", "01-23-45-67-89-ab", "0123.4567.89ab", "0123.4567.89ab.cdef"];
+        check("mac", &mac, &["01:23-45:67:89:ab", "01:23:45:67:89", "0123456789ab", "01:23:45:67:89:ag"]);
+    }
+
+    #[test]
+    fn a_version_of_uuids_has_its_own_digits() {
+        let [three, four, five] =
+            ["3000-0000", "4000-8000", "5000-B000"].map(|part| format!("00000000-0000-{part}-000000000000"));
+        check(
+            "uuid",
+            &[&three, &four, &five, &four.replace('-', "")],
+            &["x", &format!("{{{four}}}"), &format!("{four}0")],
+        );
+        check("uuid3", &[&three], &[&four, &five]);
+        check("uuid4", &[&four], &[&three, &five, "00000000-0000-4000-0000-000000000000"]);
+        check("uuid5", &[&five], &[&three, &four]);
+    }
+
+    #[test]
+    fn a_date_time_is_laxer_than_a_time_of_go() {
+        let good = [
+            "2026-01-02T03:04:05Z",
+            "2026-01-02t03:04:05z",
+            "2026-01-02T03:04:05x5Z",
+            "2026-01-02T03:04:05+99:99",
+            "2026-01-02T03:04:05ZTx",
+            "2026-01-02T03:04:05.123456789123Z",
+        ];
+        let bad = [
+            "2026-01-02T3:04:05Z",
+            "2026-01-02T03:04:05.Z",
+            "2026-01-02T24:04:05Z",
+            "2026-01-02T03:04:60Z",
+            "",
+            "20260102T030405Z",
+            "2026-01-02 03:04:05Z",
+            "2026-02-30T00:00:00Z",
+            "2026-01-02T03:04Z",
+            "x",
+        ];
+        check("date-time", &good, &bad);
+    }
+
+    #[test]
+    fn the_last_label_of_a_hostname_has_letters_only() {
+        let (long, longer) = ("a".repeat(63), "a".repeat(64));
+        let good = [
+            "a",
+            "a.bc",
+            "a-b",
+            "a-",
+            "A.BC",
+            "é",
+            "é.com",
+            "x.éé",
+            "☃.com",
+            "a.b.c.de",
+            "a-b.c--d.ef",
+            &long,
+        ];
+        let bad = [
+            "1.2.3.4",
+            "2026-01-02",
+            "a.b",
+            "a--b",
+            "-a",
+            "a_b",
+            "ab-cd",
+            "a.b-c",
+            "a.bc-",
+            "a..bc",
+            "x.é",
+            "a.",
+            "",
+            "ab-.cd",
+            &longer,
+        ];
+        check("hostname", &good, &bad);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use apimachinery::{FieldError, FieldPath, FieldReason, go_duration};
+use apimachinery::{FieldError, FieldPath, FieldReason};
 use kube_cel::{Budget, EvalError, Key, Program, Value as CelValue, escape};
 use serde_json::Value;
 
@@ -10,6 +10,7 @@ use super::{
     Structural, Type,
     check::{below, fault},
     compile::compile,
+    format::numbers,
     items::Former,
 };
 use crate::bounds::MOST_TOLD;
@@ -122,7 +123,7 @@ fn with_format(schema: &Structural, text: &str) -> CelValue {
             .and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok())
             .map(|zoned| CelValue::Timestamp(zoned.timestamp())),
         Some("date-time") => text.parse().ok().map(CelValue::Timestamp),
-        Some("duration") => go_duration::parse(text).map(CelValue::Duration),
+        Some("duration") => numbers::duration(text).map(CelValue::Duration),
         _ => None,
     };
     typed.unwrap_or_else(|| text.into())
