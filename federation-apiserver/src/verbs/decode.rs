@@ -147,16 +147,10 @@ impl Call {
         }
         // Null is as good as nothing: Go's zero value.
         let object = if value.is_null() { serde_json::json!({}) } else { value };
-        for name in ["apiVersion", "kind"] {
-            if let Some(other) = object.get(name).filter(|value| !value.is_null() && !value.is_string()) {
-                let found = type_name(other);
-                let error = format!(
-                    "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{name} of type string"
-                );
-                return Err(self.unrecognized(kind, &error));
-            }
+        match untyped(&object) {
+            Some(error) => Err(self.unrecognized(kind, &error)),
+            None => Ok(object),
         }
-        Ok(object)
     }
 
     /// What a body is refused with that does not even say its kind.
@@ -418,6 +412,17 @@ impl Call {
         }
         Ok(())
     }
+}
+
+/// What Go says of an object whose apiVersion or kind is no text.
+pub(super) fn untyped(object: &Value) -> Option<String> {
+    ["apiVersion", "kind"].into_iter().find_map(|name| {
+        let other = object.get(name).filter(|value| !value.is_null() && !value.is_string())?;
+        let found = type_name(other);
+        Some(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{name} of type string"
+        ))
+    })
 }
 
 pub(super) fn unknown(field: &str) -> String {

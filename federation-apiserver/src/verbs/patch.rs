@@ -230,18 +230,15 @@ fn check_patched(
     (validation, twice): (FieldValidation, &[String]),
 ) -> Result<(), ApiError> {
     let (api_version, kind) = (call.kind.api_version(), call.kind.kind);
-    let checked: Result<(), Undecodable> = match parse_errors::no_object(next) {
-        Some(error) => Err(ApiError::bad_request(error).into()),
-        None if call.kind.custom.is_some() && !matches!(patch, Patch::Apply(_)) => {
-            let same = check_version(call, next, &api_version).map_err(Undecodable::from);
-            same.and_then(|()| call.check_kind(next, &api_version, kind))
-        }
-        None => call.check_kind(next, &api_version, kind),
+    let custom = call.kind.custom.is_some() && !matches!(patch, Patch::Apply(_));
+    let typed = match (parse_errors::no_object(next), patch) {
+        (Some(error), _) => Err(ApiError::bad_request(error)),
+        (None, Patch::Strategic(_)) => call.check_restored(next, old),
+        (None, _) => decode::untyped(next).map_or(Ok(()), |why| Err(ApiError::bad_request(why))),
     };
-    let checked = checked.and_then(|()| match patch {
-        Patch::Strategic(_) => call.check_restored(next, old).map_err(Undecodable::from),
-        _ => Ok(()),
-    });
+    let typed = typed.and_then(|()| if custom { check_version(call, next, &api_version) } else { Ok(()) });
+    let checked = typed.map_err(Undecodable::from);
+    let checked = checked.and_then(|()| call.check_kind(next, &api_version, kind));
     let checked = checked.and_then(|()| call.check_fields(next, Some(old), validation, twice));
     checked.map_err(|error| match patch {
         Patch::Apply(_) => error.into(),
@@ -250,8 +247,15 @@ fn check_patched(
     })
 }
 
-/// A custom resource stays in the version of the URL.
+/// A custom resource says its kind and stays in the version of the URL.
 fn check_version(call: &Call, next: &Value, api_version: &str) -> Result<(), ApiError> {
+    let says = |name: &str| next[name].as_str().is_some_and(|text| !text.is_empty());
+    if !says("kind") {
+        return Err(ApiError::bad_request(format!("Object 'Kind' is missing in '{next}'")));
+    }
+    if !says("apiVersion") {
+        return Err(ApiError::internal("Object 'apiVersion' is missing in 'object has no apiVersion field'"));
+    }
     match next["apiVersion"].as_str().filter(|found| !found.is_empty() && *found != api_version) {
         Some(found) => {
             let detail = format!("must be {api_version}");

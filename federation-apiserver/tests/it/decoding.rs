@@ -176,6 +176,29 @@ async fn what_a_patch_breaks_is_the_patchs_error() {
 }
 
 #[tokio::test]
+async fn a_patch_leaves_the_kind_and_the_version_as_texts() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
+    let path = format!("{CONFIG_MAPS}/a");
+    for name in ["kind", "apiVersion"] {
+        let merge = json!({name: 5}).to_string();
+        let operations = json!([{"op": "replace", "path": format!("/{name}"), "value": 5}]).to_string();
+        let told = format!("json: cannot unmarshal number into Go struct field .{name} of type string");
+        for (content, body) in
+            [("application/merge-patch+json", &merge), ("application/json-patch+json", &operations)]
+        {
+            let (code, message) = send(&world, Method::PATCH, &path, content, body).await;
+            assert_eq!(code, 422, "{content}: {message}");
+            assert!(message.ends_with(&told), "{message}");
+        }
+        let strategic = "application/strategic-merge-patch+json";
+        let (code, message) = send(&world, Method::PATCH, &path, strategic, &merge).await;
+        let told = format!(r#"patch: Invalid value: "map[{name}:5]": cannot convert int64 to string"#);
+        assert_eq!((code, message.ends_with(&told)), (422, true), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_delete_with_options_that_are_none_deletes_nothing() {
     let world = World::new().await;
     world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
