@@ -9,9 +9,9 @@ use hickory_proto::rr::rdata::{A, AAAA, CNAME, HINFO, MX, NS, NULL, PTR, SOA, SR
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-use super::asking::{Asking, Subject};
 use super::hot::{Outcome, hot, size_limit};
 use super::options::{self, OPTION_KEEPALIVE, OPTION_SUBNET, Options};
+use super::state::{QueryState, Subject};
 use super::{Context, Reply, parse};
 use crate::compile::every;
 use crate::metrics::Counters;
@@ -80,21 +80,21 @@ fn edns_of(query: &Message) -> Option<parse::Edns> {
 
 /// Without a question: a cookie, and whether the one that came is good (RFC 7873 section 5.4).
 fn cookie_alone(query: &[u8; HEADER], edns: &parse::Edns, context: &Context<'_>) -> Option<(Vec<u8>, Reply)> {
-    let mut asking = Asking::new(Some(&edns.options), context);
-    asking.about(Subject::Error, 0);
+    let mut state = QueryState::new(Some(&edns.options), context);
+    state.about(Subject::Error, 0);
     let had_one = edns.options.cookie.is_some_and(|cookie| cookie.server.is_some());
-    let rcode = match asking.facts.cookie {
+    let rcode = match state.facts.cookie {
         _ if edns.version != 0 => Rcode::BADVERS,
         Some(cookie) if had_one && !cookie.known => Rcode::BADCOOKIE,
         _ => Rcode::NOERROR,
     };
     let (mut bytes, _) = bare(query, rcode);
-    let room = options::reserve(edns, &asking.facts, context) + options::MORE;
+    let room = options::reserve(edns, &state.facts, context) + options::MORE;
     bytes.resize(HEADER + room, 0);
-    let length = options::write(&mut bytes, HEADER, HEADER + room, edns, rcode, &asking.facts, context)?;
+    let length = options::write(&mut bytes, HEADER, HEADER + room, edns, rcode, &state.facts, context)?;
     bytes.truncate(length);
     *bytes.get_mut(11)? = 1;
-    let (subject, facts) = (asking.subject, asking.facts);
+    let (subject, facts) = (state.subject, state.facts);
     let edns = Some(*edns);
     Some((bytes, Reply { length, rcode, subject, cluster: None, question_end: HEADER, edns, facts }))
 }
@@ -185,8 +185,8 @@ fn respond(
     {
         return Some(signed);
     }
-    let mut asking = Asking::new(edns.as_ref().map(|edns| &edns.options), context);
-    asking.about(Subject::Error, 0);
+    let mut state = QueryState::new(edns.as_ref().map(|edns| &edns.options), context);
+    state.about(Subject::Error, 0);
     let rcode = if query.signature.is_some() {
         // We hold no key (RFC 8945 section 5.2.1).
         Rcode::NOTAUTH
@@ -194,41 +194,41 @@ fn respond(
         Rcode::BADVERS
     } else if malformed {
         Rcode::FORMERR
-    } else if asking.bad_cookie() {
+    } else if state.bad_cookie() {
         Rcode::BADCOOKIE
     } else {
         match asked.query_class {
             DNSClass::IN if Type(asked.query_type.into()) == Type::NXNAME => {
-                asking.facts.error = Some(options::EDE_INVALID_TYPE);
+                state.facts.error = Some(options::EDE_INVALID_TYPE);
                 Rcode::FORMERR
             }
             DNSClass::IN => {
                 let kind = Type(asked.query_type.into());
-                let asker = asking.place().asker;
+                let asker = state.place().asker;
                 let resolution = resolve(&context.snapshot.zones, &name, kind, &asker, context.random);
-                asking.facts.silent = resolution.silent;
+                state.facts.silent = resolution.silent;
                 if context.snapshot.zones.zone_of(&name).is_none() {
-                    asking.facts.error = Some(options::outside(context.snapshot));
+                    state.facts.error = Some(options::outside(context.snapshot));
                 } else if matches!(kind, Type::AXFR | Type::IXFR) {
-                    asking.facts.error = Some(options::transfer(context.transport));
+                    state.facts.error = Some(options::transfer(context.transport));
                 }
-                learn(&resolution, &mut asking, context);
+                learn(&resolution, &mut state, context);
                 internet(&resolution, asked, &mut response)?
             }
             DNSClass::CH => {
                 let rcode = chaos(asked, context, &mut response);
-                asking.facts.error = (rcode == Rcode::REFUSED).then_some(options::EDE_NOT_AUTHORITATIVE);
+                state.facts.error = (rcode == Rcode::REFUSED).then_some(options::EDE_NOT_AUTHORITATIVE);
                 rcode
             }
             _ => {
-                asking.facts.error = Some(options::EDE_NOT_SUPPORTED);
+                state.facts.error = Some(options::EDE_NOT_SUPPORTED);
                 Rcode::REFUSED
             }
         }
     };
     response.metadata.response_code = ResponseCode::from(rcode.0 >> 4, rcode.0 & 0x0f);
     let limit = size_limit(context.transport, edns);
-    let reserve = edns.map_or(0, |edns| options::reserve(&edns, &asking.facts, context));
+    let reserve = edns.map_or(0, |edns| options::reserve(&edns, &state.facts, context));
     let mut bytes = response.to_vec().ok()?;
     if bytes.len() + reserve > limit {
         response.metadata.truncation = true;
@@ -240,14 +240,14 @@ fn respond(
     let mut length = bytes.len();
     if let Some(edns) = &edns {
         bytes.resize(length + reserve + options::MORE, 0);
-        length = options::write(&mut bytes, length, limit, edns, rcode, &asking.facts, context)?;
+        length = options::write(&mut bytes, length, limit, edns, rcode, &state.facts, context)?;
         bytes.truncate(length);
         let count = response.additionals.len() as u16 + 1;
         bytes.get_mut(10..12)?.copy_from_slice(&count.to_be_bytes());
     }
     let question_end = name_end(&bytes, HEADER)? + 4;
-    let facts = asking.facts;
-    Some((bytes, Reply { length, rcode, subject: asking.subject, cluster: None, question_end, edns, facts }))
+    let facts = state.facts;
+    Some((bytes, Reply { length, rcode, subject: state.subject, cluster: None, question_end, edns, facts }))
 }
 
 /// The hot path's answer to a query for signatures, which the model does not hold: the same question and options, in the usual form.
@@ -284,17 +284,17 @@ fn usual(
     }
 }
 
-fn learn(resolution: &Resolution<'_>, asking: &mut Asking<'_>, context: &Context<'_>) {
+fn learn(resolution: &Resolution<'_>, state: &mut QueryState<'_>, context: &Context<'_>) {
     let Some(zone) = resolution.zone else { return };
     let zones = &context.snapshot.zones.zones;
     let index = zones.iter().position(|one| one.origin == zone.origin).map(|index| index as u32);
-    asking.facts.zone = index;
-    asking.about(Subject::Missing, index.unwrap_or(0));
+    state.facts.zone = index;
+    state.about(Subject::Missing, index.unwrap_or(0));
     if resolution.by_region {
-        asking.region();
+        state.region();
     }
     if resolution.by_key {
-        asking.key();
+        state.key();
     }
 }
 

@@ -1,8 +1,8 @@
 //! The hot path: answers from the snapshot without allocation or locks.
 
-use super::asking::{Asking, Subject};
 use super::parse::{Edns, Parsed, Question, Refusal, Scratch, parse};
 use super::proofs::Proofs;
+use super::state::{QueryState, Subject};
 use super::{Context, Reply, options};
 use crate::compile::{Alias, Choice, Lookup, Node, Pick, Records, RecordsRef, Set, Sink, Snapshot};
 use crate::metrics::{ClusterSlot, Counters, Transport};
@@ -56,19 +56,19 @@ pub fn hot(
     };
     let limit = size_limit(context.transport, question.edns).min(buffer.len());
     // What OPT takes at the end is kept free.
-    let mut asking = Asking::new(question.edns.as_ref().map(|edns| &edns.options), context);
-    asking.look();
-    let reserve = question.edns.map_or(0, |edns| options::reserve(&edns, &asking.facts, context));
+    let mut state = QueryState::new(question.edns.as_ref().map(|edns| &edns.options), context);
+    state.prefetch_place();
+    let reserve = question.edns.map_or(0, |edns| options::reserve(&edns, &state.facts, context));
     let mut sink = Sink { at: question.end, limit: limit.saturating_sub(reserve), buffer, origin: 0 };
     let written = if question.edns.is_some_and(|edns| edns.version != 0) {
         Ok(Body::empty(Rcode::BADVERS, false))
     } else if question.edns.is_some_and(|edns| edns.malformed) {
         // With an OPT all the same: without one the client would take us for a server that does not speak EDNS (RFC 6891 section 7).
         Ok(Body::empty(Rcode::FORMERR, false))
-    } else if asking.bad_cookie() {
+    } else if state.bad_cookie() {
         Ok(Body::empty(Rcode::BADCOOKIE, false))
     } else {
-        zones(&question, &mut sink, &mut asking, counters)
+        zones(&question, &mut sink, &mut state, counters)
     };
     let (body, truncated) = match written {
         Ok(body) => (body, false),
@@ -81,7 +81,7 @@ pub fn hot(
     };
     let (mut length, mut additionals) = (sink.at, body.additionals);
     if let Some(edns) = &question.edns
-        && let Some(end) = options::write(buffer, length, limit, edns, body.rcode, &asking.facts, context)
+        && let Some(end) = options::write(buffer, length, limit, edns, body.rcode, &state.facts, context)
     {
         (length, additionals) = (end, additionals + 1);
     }
@@ -89,11 +89,11 @@ pub fn hot(
     Outcome::Reply(Reply {
         length,
         rcode: body.rcode,
-        subject: asking.subject,
+        subject: state.subject,
         cluster: body.cluster,
         question_end: question.end,
         edns: question.edns,
-        facts: asking.facts,
+        facts: state.facts,
     })
 }
 
@@ -116,38 +116,38 @@ pub(super) fn size_limit(transport: Transport, edns: Option<Edns>) -> usize {
 fn zones(
     question: &Question<'_>,
     sink: &mut Sink<'_>,
-    asking: &mut Asking<'_>,
+    state: &mut QueryState<'_>,
     counters: &Counters,
 ) -> Result<Body, Truncated> {
-    let snapshot = asking.context.snapshot;
+    let snapshot = state.context.snapshot;
     let mut body = Body::empty(Rcode::REFUSED, false);
     if question.kind == Type::NXNAME {
         // RFC 9824 section 3.5.
-        asking.facts.error = Some(options::EDE_INVALID_TYPE);
+        state.facts.error = Some(options::EDE_INVALID_TYPE);
         body.rcode = Rcode::FORMERR;
         return Ok(body);
     }
     let (node, encloser, exact) = match snapshot.table.find(question.name, question.starts) {
         Lookup::Outside => {
-            asking.facts.error = Some(options::outside(snapshot));
+            state.facts.error = Some(options::outside(snapshot));
             return Ok(body);
         }
         _ if question.kind == Type::AXFR || question.kind == Type::IXFR => {
-            asking.facts.error = Some(options::transfer(asking.context.transport));
+            state.facts.error = Some(options::transfer(state.context.transport));
             return Ok(body);
         }
         Lookup::Exact(node) => (Some(node), node, true),
         Lookup::Below(encloser) => (snapshot.table.wildcard(encloser), encloser, false),
     };
     let Some(zone) = snapshot.answers.get(encloser.zone as usize) else { return Ok(body) };
-    asking.facts.zone = Some(encloser.zone);
+    state.facts.zone = Some(encloser.zone);
     match node {
-        Some(node) => asking.about(Subject::Name, node.hash.index()),
-        None => asking.about(Subject::Missing, encloser.zone),
+        Some(node) => state.about(Subject::Name, node.hash.index()),
+        None => state.about(Subject::Missing, encloser.zone),
     }
     body.rcode = Rcode::NOERROR;
     sink.origin = (HEADER + question.name.len()) as u16 - zone.origin_length;
-    let mut proofs = Proofs::new(question, zone, asking.context.now);
+    let mut proofs = Proofs::new(question, zone, state.context.now);
     // The parent's side answers for the DS of a cut (RFC 4035 section 3.1.4.1).
     let at_cut = exact && question.name.len() == encloser.cut as usize;
     if encloser.cut > 0 && !(at_cut && question.kind == Type::DS) {
@@ -169,7 +169,7 @@ fn zones(
             }
             let kind = question.kind;
             let (body, proofs) = (&mut body, &mut proofs);
-            Positive { kind, sink: &mut *sink, body, proofs, asking: &mut *asking, counters }.write(node)?
+            Positive { kind, sink: &mut *sink, body, proofs, state: &mut *state, counters }.write(node)?
         }
     };
     proofs.write(negative, sink, &mut body)?;
@@ -211,7 +211,7 @@ struct Positive<'a, 's, 'b> {
     sink: &'a mut Sink<'b>,
     body: &'a mut Body,
     proofs: &'a mut Proofs<'s>,
-    asking: &'a mut Asking<'s>,
+    state: &'a mut QueryState<'s>,
     counters: &'a Counters,
 }
 
@@ -219,7 +219,7 @@ impl<'s> Positive<'_, 's, '_> {
     /// Copies the answer, along the chain of aliases. True: the SOA must say that there is no (more) answer.
     #[inline]
     fn write(mut self, first: &'s Node) -> Result<bool, Truncated> {
-        let (mut node, mut owner, mut random) = (first, HEADER as u16, self.asking.context.random);
+        let (mut node, mut owner, mut random) = (first, HEADER as u16, self.state.context.random);
         for links in 0.. {
             if let Some(negative) = self.without_set(node, owner)? {
                 return Ok(negative);
@@ -227,9 +227,9 @@ impl<'s> Positive<'_, 's, '_> {
             if let Some(set) = self.asked(node) {
                 return self.set(node, set, owner, random);
             }
-            let alias = node.typed(Type::CNAME).and_then(|typed| node.set(typed, || self.asking.region()));
-            let Some(choice) = alias.and_then(|set| one(node, set, self.asking, random)) else {
-                self.asking.facts.silent = alias.is_some();
+            let alias = node.typed(Type::CNAME).and_then(|typed| node.set(typed, || self.state.region()));
+            let Some(choice) = alias.and_then(|set| one(node, set, self.state, random)) else {
+                self.state.facts.silent = alias.is_some();
                 self.proofs.nothing(node, alias);
                 return Ok(true);
             };
@@ -286,15 +286,15 @@ impl<'s> Positive<'_, 's, '_> {
     /// The set that is asked for, as this client gets it.
     #[inline]
     fn asked(&mut self, node: &'s Node) -> Option<&'s Set> {
-        let asking = &mut *self.asking;
+        let state = &mut *self.state;
         let typed = match self.kind {
             // HINFO is not signed, so one set that is answers (RFC 8482 section 4.1).
             Type::ANY => node.types().iter().find(|typed| {
-                node.set(typed, || asking.region()).is_some_and(|set| !node.choices(set).is_empty())
+                node.set(typed, || state.region()).is_some_and(|set| !node.choices(set).is_empty())
             }),
             kind => node.typed(kind),
         };
-        node.set(typed?, || asking.region())
+        node.set(typed?, || state.region())
     }
 
     /// Copies what is chosen of a set. True: nothing is.
@@ -315,7 +315,7 @@ impl<'s> Positive<'_, 's, '_> {
         self.sign(node, set.signature(), owner)?;
         let nothing = self.body.answers == before;
         if nothing {
-            self.asking.facts.silent = true;
+            self.state.facts.silent = true;
             self.proofs.nothing(node, Some(set));
         }
         Ok(nothing)
@@ -328,7 +328,7 @@ impl<'s> Positive<'_, 's, '_> {
         match &set.pick {
             Pick::None => Ok(()),
             Pick::One(_) | Pick::Sticky(_) => {
-                let choice = one(node, set, self.asking, random);
+                let choice = one(node, set, self.state, random);
                 choice.map_or(Ok(()), |choice| self.signed_choice(node, choice, owner))
             }
             Pick::Some(table, picks) => draw(table, choices.len(), *picks as usize, random, |index| {
@@ -375,7 +375,7 @@ impl<'s> Positive<'_, 's, '_> {
     /// Where an alias leads, whose name was written at `owner`.
     #[inline]
     fn follow(&mut self, alias: &'s Alias, owner: u16) -> Next<'s> {
-        let snapshot: &'s Snapshot = self.asking.context.snapshot;
+        let snapshot: &'s Snapshot = self.state.context.snapshot;
         let (name, starts) = (alias.target.wire(), &alias.starts);
         match snapshot.table.find(name, starts) {
             Lookup::Exact(next) if next.cut == 0 => Next::Name(next),
@@ -406,11 +406,11 @@ enum Next<'s> {
 }
 
 #[inline]
-fn one<'s>(node: &'s Node, set: &Set, asking: &mut Asking<'_>, random: u64) -> Option<&'s Choice> {
+fn one<'s>(node: &'s Node, set: &Set, state: &mut QueryState<'_>, random: u64) -> Option<&'s Choice> {
     let choices = node.choices(set);
     match &set.pick {
         Pick::One(table) | Pick::Some(table, _) => choices.get(table.pick(random)),
-        Pick::Sticky(tickets) => choices.get(sticky(tickets, asking.key())?),
+        Pick::Sticky(tickets) => choices.get(sticky(tickets, state.key())?),
         Pick::All => choices.first(),
         Pick::None => None,
     }

@@ -3,7 +3,6 @@
 //! [`answer`] is all that a socket needs. The hot path reads the message with [`parse`] and copies a compiled answer; what it
 //! hands on (see [`Outcome::Cold`]) is read again, from the same octets, with hickory-proto.
 
-mod asking;
 mod cold;
 mod cookie;
 mod hot;
@@ -11,6 +10,7 @@ mod options;
 mod parse;
 mod proofs;
 mod signed;
+mod state;
 
 pub use cold::{cold, has_keepalive};
 pub use cookie::{Checked, Cookie, Secrets};

@@ -5,7 +5,7 @@ use super::{Context, CookiePolicy};
 use crate::client::{Place, Region, Subnet};
 use crate::metrics::Transport;
 
-/// Kinds of [`Asking::subject`]; the rest says which.
+/// Kinds of [`QueryState::subject`]; the rest says which.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Subject {
     /// An error.
@@ -17,7 +17,7 @@ pub(super) enum Subject {
 }
 
 /// Looked up only when an answer depends on it; what it then depends on becomes the scope.
-pub(super) struct Asking<'s> {
+pub(super) struct QueryState<'s> {
     pub(super) context: &'s Context<'s>,
     subnet: Option<Subnet>,
     place: Option<Place>,
@@ -25,7 +25,7 @@ pub(super) struct Asking<'s> {
     pub(super) subject: u64,
 }
 
-impl<'s> Asking<'s> {
+impl<'s> QueryState<'s> {
     #[inline]
     pub(super) fn new(options: Option<&Options>, context: &'s Context<'s>) -> Self {
         let cookie = options.and_then(|options| options.cookie);
@@ -51,7 +51,7 @@ impl<'s> Asking<'s> {
     /// Begins to look where the client is, if its query says: most of these queries are for names that depend on it, and the table is far away, so that it is
     /// fetched while the name is looked for.
     #[inline]
-    pub(super) fn look(&mut self) {
+    pub(super) fn prefetch_place(&mut self) {
         if self.subnet.is_some() {
             self.place();
         }
