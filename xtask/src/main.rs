@@ -45,7 +45,7 @@ enum Command {
     Codegen(Words),
     /// Sends the same requests to a real kube-apiserver and to federation-apiserver, and lists the differences.
     Compat(compat::Options),
-    /// Fuzzes the DNS message readers, a minute each: `--seconds N`, `--seed N`.
+    /// Sends random input to everything that reads what others sent: `--seconds N`, `--only NAME`, `--seed N`.
     Fuzz(fuzz::Options),
     /// Simulates the whole federation with thousands of seeds: `--seeds N`, `--seed N`, `--mutations`.
     Simulate(Words),

@@ -14,7 +14,7 @@ const IMPURE: &[&str] = &["axum", "hyper", "kube", "reqwest", "tokio", "tonic"];
 /// The parts: they know each other's protocols, never each other.
 const PARTS: &[&str] = &["dns-lb", "federation-apiserver", "federation-controller", "member-agent"];
 /// Who may know parts: assemblies.
-const ASSEMBLIES: &[&str] = &["fedctl", "sandbox", "simulation"];
+const ASSEMBLIES: &[&str] = &["fedctl", "fuzz", "sandbox", "simulation"];
 /// Holds the table of what imports what.
 const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
 /// What the table says of a crate that imports no other.
