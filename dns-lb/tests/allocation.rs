@@ -72,6 +72,7 @@ fn query(name: &[u8], kind: u16, options: Option<&[u8]>) -> Vec<u8> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is one world, and all that is asked of it")]
 fn no_query_in_the_usual_form_allocates() {
     let choice =
         |data: &str, weight| v1::Choice { data: vec![data.into()], weight, cluster: "taiwan".into() };

@@ -27,6 +27,7 @@ pub fn set(time: Option<Time>) {
 }
 
 /// Milliseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn unix_ms() -> i64 {
     match SET.get() {
         Some(time) => time.unix_ms,

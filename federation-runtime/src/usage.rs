@@ -96,9 +96,7 @@ mod tests {
         assert!(value("process_resident_memory_bytes") > 100_000.0);
         assert!(value("process_virtual_memory_bytes") >= value("process_resident_memory_bytes"));
         assert!((2.0..=value("process_max_fds")).contains(&value("process_open_fds")));
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0.0, |now| now.as_secs_f64());
+        let now = crate::clock::unix_ms() as f64 / 1000.0;
         assert!((now - value("process_start_time_seconds")) < 86_400.0, "{text}");
     }
 }

@@ -214,6 +214,7 @@ impl Tap {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "logs tell nanoseconds, and nothing is decided by them")]
 fn nanoseconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

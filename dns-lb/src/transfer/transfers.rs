@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
@@ -192,5 +191,5 @@ fn opt(query: &[u8], mut at: usize) -> Option<[u8; OPT]> {
 }
 
 pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    federation_runtime::clock::unix_ms().unsigned_abs() / 1000
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use federation_runtime::shutdown::Shutdown;
 
@@ -82,7 +82,7 @@ impl Clock {
     /// Seconds since 1970, for cookies.
     #[inline]
     pub fn seconds() -> u32 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
+        (federation_runtime::clock::unix_ms() / 1000) as u32
     }
 }
 

@@ -53,6 +53,7 @@ impl RotatingFile {
         self.out.flush()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "it is compared with the times of files")]
     fn rotate(&mut self) -> io::Result<()> {
         self.out.flush()?;
         fs::rename(&self.path, self.backup(Timestamp::now()))?;

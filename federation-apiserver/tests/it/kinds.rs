@@ -37,6 +37,7 @@ pub(crate) fn with_head(api_version: &str, kind: &str, name: &str, mut object: V
     object
 }
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn good() -> Vec<Good> {
     let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     let mut stateful = workload();

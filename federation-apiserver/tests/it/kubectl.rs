@@ -387,7 +387,7 @@ fn watches_waits_and_rollouts_end_when_they_should() {
     let events = session.follow("get cm -n shop -l app=web --watch-only --output-watch-events");
     // Its first event tells that it is connected.
     while events.lines.try_recv().is_err() {
-        let stamp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+        let stamp = jiff::Timestamp::now().as_nanosecond();
         session.ok(&format!("annotate --overwrite cm settings -n shop at={stamp}"), &[]);
     }
     session.ok("label cm settings -n shop app-", &["unlabeled"]);

@@ -8,6 +8,7 @@ use crate::{
     world::World,
 };
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn bad() -> Vec<Bad> {
     let mut always = template();
     always["spec"]["restartPolicy"] = "Always".into();

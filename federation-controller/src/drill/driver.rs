@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use federation_core::api::{DrillPhase, DrillScope, DrillSignature, FailoverDrill, FailoverDrillStatus};
 use federation_core::drill::report::{document, signed_bytes};
 use federation_core::drill::{Facts, Seen, Step, bounded, refusal, step};
+use federation_runtime::clock::Instant;
 use federation_runtime::shutdown::Shutdown;
 use federation_runtime::{pki, tasks};
 use jiff::Timestamp;
