@@ -74,7 +74,8 @@ impl Structural {
         self.ruled
     }
 
-    /// The faults that the rules find in an object, or in its change from `old`: all, or the first hundred. The object must have passed [`Structural::check`].
+    /// The faults that the rules find in an object, or in its change from `old`: all, or the first hundred. The object must have passed
+    /// [`Structural::check`].
     pub fn check_rules(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let mut walk = Walk { left: STEPS_MAX, faults: Vec::new() };
         if self.has_rules() {
