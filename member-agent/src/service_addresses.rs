@@ -300,8 +300,8 @@ mod tests {
         let addresses = Arc::new(ServiceAddresses::new(world));
         let service = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.96.0.1"}});
         for round in 1..3000 {
-            let addresses = if round % 2 == 0 { json!([]) } else { json!([{"ip": "10.1.0.1"}]) };
-            let endpoints = json!({"subsets": [{"addresses": addresses}]});
+            let ready = if round % 2 == 0 { json!([]) } else { json!([{"ip": "10.1.0.1"}]) };
+            let endpoints = json!({"subsets": [{"addresses": ready}]});
             let (one, other) = (addresses.clone(), addresses.clone());
             let (key, service) = (key.clone(), service.clone());
             let services = tokio::spawn(async move { one.service(&key, Some(&service)).await });

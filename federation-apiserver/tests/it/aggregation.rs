@@ -197,7 +197,7 @@ async fn requests_go_to_the_server_of_their_group_version_with_the_users_name() 
     world.register(&wardle).await;
     let (code, said) = world.request(Method::GET, FLUNDERS, None).await;
     assert_eq!((code, said), (StatusCode::SERVICE_UNAVAILABLE, json!("service unavailable\n")));
-    assert!(world.server.checker().step().await);
+    assert!(world.server.availability_controller().step().await);
     let condition = world.available().await;
     assert_eq!(
         (&condition["status"], &condition["reason"], &condition["message"]),
@@ -243,7 +243,7 @@ async fn what_it_serves_is_in_discovery_and_openapi() {
     let (world, front) = World::with_front_proxy().await;
     let wardle = Wardle::new(&front.certificate_pem).await;
     world.register(&wardle).await;
-    world.server.checker().step().await;
+    world.server.availability_controller().step().await;
     let groups = world.expect(StatusCode::OK, Method::GET, "/apis", None).await;
     let group = groups["groups"]
         .as_array()
@@ -284,7 +284,7 @@ async fn what_it_serves_is_in_discovery_and_openapi() {
 
     // It is down: what it served is still shown, as stale, and asking for it is refused.
     wardle.broken.store(true, Ordering::Relaxed);
-    assert!(!world.server.checker().step().await);
+    assert!(!world.server.availability_controller().step().await);
     let condition = world.available().await;
     let url = format!("https://hooks.demo.svc:443{GROUP}");
     assert_eq!(
@@ -325,15 +325,15 @@ async fn a_server_is_believed_by_its_authority_or_if_asked_for_without() {
     let other =
         json!({"spec": {"caBundle": Https::start(|_| async { https::answer(&json!({})) }).await.bundle()}});
     world.expect(StatusCode::OK, Method::PATCH, &path, Some(other)).await;
-    assert!(!world.server.checker().step().await);
+    assert!(!world.server.availability_controller().step().await);
     assert!(world.available().await["message"].as_str().unwrap().contains("tls: "));
     let trusting = json!({"spec": {"caBundle": null, "insecureSkipTLSVerify": true}});
     world.expect(StatusCode::OK, Method::PATCH, &path, Some(trusting)).await;
-    assert!(world.server.checker().step().await);
+    assert!(world.server.availability_controller().step().await);
     world.expect(StatusCode::OK, Method::GET, FLUNDERS, None).await;
     // Without a Service there is nobody to ask.
     world.expect(StatusCode::OK, Method::DELETE, "/api/v1/namespaces/demo/services/hooks", None).await;
-    assert!(!world.server.checker().step().await);
+    assert!(!world.server.availability_controller().step().await);
     let condition = world.available().await;
     assert_eq!(
         (&condition["reason"], &condition["message"]),

@@ -37,6 +37,9 @@ pub(crate) fn with_head(api_version: &str, kind: &str, name: &str, mut object: V
     object
 }
 
+/// (api version, kind, plural, namespaced, the object without its head, what must then be in it)
+type Good = (&'static str, &'static str, &'static str, bool, Value, Vec<(&'static str, Value)>);
+
 #[expect(clippy::too_many_lines, reason = "it is a table")]
 fn good() -> Vec<Good> {
     let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});

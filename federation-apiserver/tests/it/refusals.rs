@@ -8,6 +8,9 @@ use crate::{
     world::World,
 };
 
+/// (api version, kind, plural, namespaced, the object without its head, the fields and messages of its causes)
+type Bad = (&'static str, &'static str, &'static str, bool, Value, Vec<(&'static str, &'static str)>);
+
 #[expect(clippy::too_many_lines, reason = "it is a table")]
 fn bad() -> Vec<Bad> {
     let mut always = template();
@@ -184,6 +187,9 @@ async fn bad_objects_are_refused_with_all_their_causes() {
         }
     }
 }
+
+/// (api version, kind, plural, the object without its head, a merge patch, the cause)
+type Change = (&'static str, &'static str, &'static str, Value, Value, (&'static str, &'static str));
 
 fn forbidden_changes() -> Vec<Change> {
     let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});

@@ -1,7 +1,7 @@
 //! Whole requests to the API server: paths, queries, headers and bodies, by whatever media type.
 
 use bytes::Bytes;
-use federation_apiserver::{ApiServer, Leading, Parts, store};
+use federation_apiserver::{ApiServer, EndpointScope, Parts, store};
 use federation_runtime::endpoints::{Health, Metrics};
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
@@ -129,7 +129,7 @@ impl World {
             audit: None,
             authorization: vec![Default::default()],
             ranges: Default::default(),
-            leading: Leading::Anywhere,
+            endpoint_scope: EndpointScope::Any,
             health: Health::new(),
             metrics: Metrics::new(),
             draining: CancellationToken::new(),

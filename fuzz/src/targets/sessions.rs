@@ -43,7 +43,7 @@ pub(super) fn sessions() -> Case {
             }
             let _deadlines = (hub.next_deadline(), agent.next_deadline());
         }
-        hub.disconnected(now);
+        hub.disconnected();
         agent.disconnected(now, dice.roll());
         Ok(())
     })

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use dns_lb::compile::Snapshot;
-use dns_lb::dnssec::Signatures;
-use dns_lb::metrics::ClusterSlots;
-use dns_lb::zone::Zones;
+use dns_lb::testing::compile::Snapshot;
+use dns_lb::testing::dnssec::Signatures;
+use dns_lb::testing::metrics::ClusterSlots;
+use dns_lb::testing::zone::Zones;
 use federation_core::dns::{Name, parse_master};
 use hub_protocol::zones::{Pieces, apply, change, cut, join};
 use prost::Message as _;

@@ -55,7 +55,7 @@ pub(super) fn is_isbn13(text: &str) -> bool {
 pub(in crate::structural) fn duration(text: &str) -> Option<i64> {
     static WORDS: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new("([0-9]+)[\t\n\x0c\r ]*([A-Za-zµ]+)").ok());
-    if let Some(nanos) = kube_cel::parse_duration(text) {
+    if let Some(nanos) = apimachinery::go_duration::parse(text) {
         return Some(nanos);
     }
     let mut total = None;
