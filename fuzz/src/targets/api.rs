@@ -134,6 +134,7 @@ impl World {
             metrics: Metrics::new(),
             draining: CancellationToken::new(),
             others: Default::default(),
+            flags: Default::default(),
         });
         let world = Self { runtime, server, _folder: folder };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}});

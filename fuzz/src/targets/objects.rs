@@ -288,7 +288,6 @@ pub(super) fn validation() -> Case {
         dice.show(|| format!("{kind}\n{object}\n{}", String::from_utf8_lossy(&text)));
         let _duplicates = kube_schema::duplicate_fields(&text);
         let _faults = kube_schema::strict_faults(&text, &["spec.x".to_owned()]);
-        let _raw = kube_schema::json::raw_at(&text, "spec.template");
         if let Some(report) = schemas.validate(group, version, kind, &object) {
             let _warnings = report.warnings().count();
         }
