@@ -14,12 +14,15 @@
 //! - [`addresses`]: addresses and networks.
 //! - [`quantity`]: amounts of resources.
 //! - [`go_duration`]: durations such as `1h30m`, in objects and in flags.
+//! - [`rfc3339`]: times, as Go reads and writes them.
+//! - [`formats`]: formats of texts that schemas and expressions know.
 
 pub mod addresses;
 pub mod apply;
 pub mod duration;
 pub mod field;
 pub mod fields;
+pub mod formats;
 pub mod go_duration;
 pub mod json;
 pub mod jsonpath;

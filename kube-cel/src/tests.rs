@@ -88,6 +88,24 @@ fn the_libraries_of_kubernetes() {
 }
 
 #[test]
+fn texts_and_times_have_the_forms_that_kubernetes_reads() {
+    for source in [
+        "format.datetime().validate('20260102T030405Z').hasValue()",
+        "!format.datetime().validate('2026-01-02t03:04:05z').hasValue()",
+        "format.byte().validate('').hasValue() && !format.byte().validate('YR==').hasValue()",
+        "!format.uuid().validate('00000000000040008000000000000000').hasValue()",
+        "timestamp('2026-01-02T3:04:05,5Z') == timestamp('2026-01-02T03:04:05.5Z')",
+    ] {
+        holds(source);
+    }
+    for text in
+        ["20260102T030405Z", "2026-01-02 03:04:05Z", "2026-01-02t03:04:05z", "2026-01-02T03:04:05+0100"]
+    {
+        fails(&format!("timestamp('{text}') == timestamp(0)"), "parsing time");
+    }
+}
+
+#[test]
 fn lists_are_made_and_sorted() {
     for source in [
         "lists.range(3) == [0, 1, 2] && lists.range(0) == []",

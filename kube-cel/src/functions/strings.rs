@@ -1,6 +1,6 @@
 //! Strings, regular expressions, encodings and named formats.
 
-use apimachinery::names;
+use apimachinery::{formats, names};
 use base64::Engine as _;
 use regex::Regex;
 
@@ -123,20 +123,15 @@ fn validate(format: &str, text: &str) -> Value {
         "qualifiedName" => names::qualified_name(text),
         "labelValue" => names::label_value(text),
         "uri" => plain(super::net::parse_url(text).is_some(), "invalid URI"),
-        "uuid" => plain(is_uuid(text), "does not match the UUID format"),
-        "byte" => plain(base64::engine::general_purpose::STANDARD.decode(text).is_ok(), "invalid base64"),
-        "date" => plain(text.parse::<jiff::civil::Date>().is_ok(), "invalid date"),
-        _ => plain(text.parse::<jiff::Timestamp>().is_ok(), "invalid datetime"),
+        "uuid" => plain(formats::is_uuid(text, None), "does not match the UUID format"),
+        "byte" => plain(formats::is_base64(text), "invalid base64"),
+        "date" => plain(formats::is_date(text), "invalid date"),
+        _ => plain(formats::is_date_time(text), "invalid datetime"),
     };
     if faults.is_empty() {
         return Value::Optional(None);
     }
     Value::some(Value::list(faults.into_iter().map(Value::from).collect()))
-}
-
-fn is_uuid(text: &str) -> bool {
-    let parts: Vec<_> = text.split('-').map(str::len).collect();
-    parts == [8, 4, 4, 4, 12] && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
 /// Compiles a pattern, within bounds.

@@ -1,6 +1,9 @@
 //! Timestamps and durations.
 
-use apimachinery::go_duration;
+use apimachinery::{
+    go_duration,
+    rfc3339::{Fraction, UnixTime},
+};
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use super::Outcome;
@@ -11,10 +14,12 @@ const SECOND: i64 = 1_000_000_000;
 pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
     use Value::{Duration, Int, String, Timestamp as Time};
     Some(match (name, values) {
-        ("timestamp", [String(text)]) => text
-            .parse::<Timestamp>()
-            .map(Time)
-            .map_err(|_| EvalError::failed(format!("parsing time {text:?} as RFC 3339: cannot parse"))),
+        ("timestamp", [String(text)]) => UnixTime::parse(text, Fraction::Any)
+            .map_err(EvalError::failed)
+            .and_then(|time| {
+                Timestamp::new(time.seconds, time.nanos).map_err(|_| EvalError::failed("timestamp overflow"))
+            })
+            .map(Time),
         ("timestamp", [Int(seconds)]) => {
             Timestamp::from_second(*seconds).map(Time).map_err(|_| EvalError::failed("timestamp overflow"))
         }

@@ -8,7 +8,7 @@ use std::{
     sync::LazyLock,
 };
 
-use apimachinery::{FieldError, FieldReason, names};
+use apimachinery::{FieldError, FieldReason, formats, names};
 use regex::Regex;
 use serde_json::Value;
 
@@ -102,18 +102,15 @@ fn text_has(format: &str, text: &str) -> bool {
     });
     static SOCIAL: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new("^[0-9]{3}[- ][0-9]{2}[- ][0-9]{4}$").ok());
-    static BASE64: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new("^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$").ok()
-    });
     let matches = |regex: &LazyLock<Option<Regex>>| regex.as_ref().is_some_and(|regex| regex.is_match(text));
     let is_hex = || text.bytes().all(|byte| byte.is_ascii_hexdigit());
     match &*format.replace('-', "") {
         "bsonobjectid" => text.len() == 24 && is_hex(),
-        "byte" => matches(&BASE64),
+        "byte" => formats::is_base64(text),
         "cidr" => is_cidr(text),
         "creditcard" => numbers::is_credit_card(text),
-        "date" => is_date(text),
-        "datetime" => is_date_time(text),
+        "date" => formats::is_date(text),
+        "datetime" => formats::is_date_time(text),
         "duration" => numbers::duration(text).is_some(),
         "email" => email::is_address(text),
         "hexcolor" => {
@@ -140,49 +137,12 @@ fn text_has(format: &str, text: &str) -> bool {
                         && !rest.contains(char::is_whitespace)
                 })
         }
-        "uuid" => is_uuid(text, None),
-        "uuid3" => is_uuid(text, Some(('3', ""))),
-        "uuid4" => is_uuid(text, Some(('4', "89ab"))),
-        "uuid5" => is_uuid(text, Some(('5', "89ab"))),
+        "uuid" => formats::is_uuid(text, None),
+        "uuid3" => formats::is_uuid(text, Some(('3', ""))),
+        "uuid4" => formats::is_uuid(text, Some(('4', "89ab"))),
+        "uuid5" => formats::is_uuid(text, Some(('5', "89ab"))),
         _ => true,
     }
-}
-
-/// A UUID, whose hyphens may each be left out; of a version, whose variant is one of some digits unless there are none to choose from.
-fn is_uuid(text: &str, version: Option<(char, &str)>) -> bool {
-    let mut rest = text;
-    let mut digits = String::with_capacity(32);
-    for length in [8, 4, 4, 4, 12] {
-        if !digits.is_empty() {
-            rest = rest.strip_prefix('-').unwrap_or(rest);
-        }
-        let Some((part, behind)) = rest.split_at_checked(length) else { return false };
-        digits.push_str(part);
-        rest = behind;
-    }
-    let at = |place: usize| digits.chars().nth(place).unwrap_or_default().to_ascii_lowercase();
-    rest.is_empty()
-        && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-        && version.is_none_or(|(version, variants)| {
-            at(12) == version && (variants.is_empty() || variants.contains(at(16)))
-        })
-}
-
-fn is_date(text: &str) -> bool {
-    text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok()
-}
-
-/// Laxer than the times of Go: letters may be small, anything may stand before the fraction, and zones have no bounds.
-fn is_date_time(text: &str) -> bool {
-    static TIME: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new("^([0-9]{2}):([0-9]{2}):([0-9]{2})(.[0-9]+)?(z|([+-][0-9]{2}:[0-9]{2}))$").ok()
-    });
-    let text = text.to_lowercase();
-    let mut parts = text.split('t');
-    let (Some(date), Some(time)) = (parts.next(), parts.next()) else { return false };
-    let Some(found) = TIME.as_ref().and_then(|regex| regex.captures(time)) else { return false };
-    let within = |part: usize, most: &str| found.get(part).is_some_and(|found| found.as_str() <= most);
-    is_date(date) && within(1, "23") && within(2, "59") && within(3, "59")
 }
 
 /// A label alone, which may have one hyphen behind its first letter; or labels, the last of which has two or more letters and nothing else.
@@ -268,7 +228,9 @@ mod tests {
     #[test]
     fn texts_have_their_formats_as_in_kubernetes() {
         check("bsonobjectid", &["507f1f77bcf86cd799439011"], &["507f1f77bcf86cd79943901", "x", ""]);
-        check("byte", &["YQ==", "YR==", "YWJj"], &["", "YQ", "YQ=\n="]);
+        check("byte", &["YQ==", "YR=="], &["", "YQ"]);
+        check("date-time", &["2026-01-02t03:04:05z"], &["20260102T030405Z"]);
+        check("uuid4", &["00000000-0000-4000-8000-000000000000"], &["00000000-0000-5000-8000-000000000000"]);
         check("cidr", &["1.2.3.4/8", "01.2.3.4/8", "::/0", "::ffff:1.2.3.4/120"], &["1.2.3.4", "1.2.3.4/33"]);
         check("ipv4", &["1.2.3.4", "01.0.00.4", "::ffff:1.2.3.4"], &["1.2.3", "::1", "1..2.3", "1.2.3.4%a"]);
         check("ipv6", &["::1", "::ffff:1.2.3.4"], &["1.2.3.4", "fe80::1%eth0"]);
@@ -280,45 +242,6 @@ mod tests {
         check("ssn", &["123-45-6789", "123-45 6789"], &["123456789", "12345-67890"]);
         let mac = ["01:23:45:67:89:ab", "01-23-45-67-89-ab", "0123.4567.89ab", "0123.4567.89ab.cdef"];
         check("mac", &mac, &["01:23-45:67:89:ab", "01:23:45:67:89", "0123456789ab", "01:23:45:67:89:ag"]);
-    }
-
-    #[test]
-    fn a_version_of_uuids_has_its_own_digits() {
-        let [three, four, five] =
-            ["3000-0000", "4000-8000", "5000-B000"].map(|part| format!("00000000-0000-{part}-000000000000"));
-        check(
-            "uuid",
-            &[&three, &four, &five, &four.replace('-', "")],
-            &["x", &format!("{{{four}}}"), &format!("{four}0")],
-        );
-        check("uuid3", &[&three], &[&four, &five]);
-        check("uuid4", &[&four], &[&three, &five, "00000000-0000-4000-0000-000000000000"]);
-        check("uuid5", &[&five], &[&three, &four]);
-    }
-
-    #[test]
-    fn a_date_time_is_laxer_than_a_time_of_go() {
-        let good = [
-            "2026-01-02T03:04:05Z",
-            "2026-01-02t03:04:05z",
-            "2026-01-02T03:04:05x5Z",
-            "2026-01-02T03:04:05+99:99",
-            "2026-01-02T03:04:05ZTx",
-            "2026-01-02T03:04:05.123456789123Z",
-        ];
-        let bad = [
-            "2026-01-02T3:04:05Z",
-            "2026-01-02T03:04:05.Z",
-            "2026-01-02T24:04:05Z",
-            "2026-01-02T03:04:60Z",
-            "",
-            "20260102T030405Z",
-            "2026-01-02 03:04:05Z",
-            "2026-02-30T00:00:00Z",
-            "2026-01-02T03:04Z",
-            "x",
-        ];
-        check("date-time", &good, &bad);
     }
 
     #[test]
