@@ -130,9 +130,9 @@ pub(crate) fn find(
     headers: &HeaderMap,
     documents: &Documents,
 ) -> Option<Response<Body>> {
-    match path.trim_end_matches('/') {
+    match path {
         "/openapi/v2" => Some(v2(headers, documents)),
-        "/openapi/v3" => Some(tagged(headers, JSON, &documents.v3_index)),
+        "/openapi/v3" | "/openapi/v3/" => Some(tagged(headers, JSON, &documents.v3_index)),
         path => {
             let key = path.strip_prefix("/openapi/v3/")?;
             let document = documents.v3.get(key)?;

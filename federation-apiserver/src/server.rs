@@ -1,5 +1,6 @@
 //! The API server itself: what it is made of, and a service for each connection. The way of one request is [`request`].
 
+mod custom_routes;
 mod exposition;
 mod finish;
 mod flagz;

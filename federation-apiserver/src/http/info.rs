@@ -104,13 +104,15 @@ fn parse_resource(path: &str) -> Option<ResourcePath> {
 /// The verb that authorization and metrics know a request by.
 pub fn verb(method: &Method, path: &ResourcePath, query: &Query) -> &'static str {
     match *method {
+        // Whatever the method is.
+        _ if path.watch_prefix => "watch",
         Method::POST => "create",
         Method::PUT => "update",
         Method::PATCH => "patch",
         Method::DELETE if path.name.is_some() => "delete",
         Method::DELETE => "deletecollection",
         Method::GET | Method::HEAD => {
-            if path.watch_prefix || (path.name.is_none() && query.flag("watch")) {
+            if path.name.is_none() && query.flag("watch") {
                 "watch"
             } else if path.name.is_some() {
                 "get"
@@ -177,6 +179,19 @@ mod tests {
         check("/api/v1/namespaces/a/config%6Daps/b", ("", Some("a"), "configmaps", Some("b"), None));
         assert_eq!(Target::parse("/apis/apps/v1"), Target::Path("/apis/apps/v1".into()));
         assert_eq!(Target::parse("/healthz"), Target::Path("/healthz".into()));
+    }
+
+    #[test]
+    fn the_old_prefix_of_a_watch_is_the_verb_whatever_the_method() {
+        let verb = |method, path| {
+            let Target::Resource(found) = Target::parse(path) else { panic!("{path} is a resource") };
+            verb(&method, &found, &Query::parse(""))
+        };
+        for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS] {
+            assert_eq!(verb(method, "/api/v1/watch/namespaces/a/pods"), "watch");
+        }
+        assert_eq!(verb(Method::DELETE, "/api/v1/namespaces/a/pods"), "deletecollection");
+        assert_eq!(verb(Method::OPTIONS, "/api/v1/namespaces/a/pods"), "");
     }
 
     #[test]

@@ -16,7 +16,9 @@ use crate::{
         query::Query,
         respond,
     },
-    openapi, version,
+    openapi,
+    registry::Registry,
+    version,
 };
 
 /// Discovery has no Tables.
@@ -32,19 +34,19 @@ pub(super) fn answer(
     path: &str,
 ) -> Result<Response<Body>, ApiError> {
     let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
-    // Whoever asks for health gets it, by whatever method.
     if let Some(response) = health::find(shared, path, query) {
         return Ok(response);
     }
-    if head.method != Method::GET {
+    if head.method != Method::GET && is_for_get(trimmed) {
         return Err(ApiError::no_such_method());
     }
     if trimmed == "/version" {
         negotiate::choose(&head.headers, None, DOCUMENTS)?;
     }
     let pretty = Format { pretty: true, ..Format::JSON };
-    match trimmed {
-        ISSUER_PATH | KEY_PATH => return identity(shared, head, trimmed),
+    match path {
+        // kube-apiserver forgets what it has counted; this server counts on.
+        "/metrics" if head.method == Method::DELETE => return Err(ApiError::no_such_method()),
         "/metrics" => {
             let (content_type, text) = exposition::encode(&head.headers, shared.registry.encode());
             return Ok(respond::bytes(StatusCode::OK, content_type, text));
@@ -57,6 +59,10 @@ pub(super) fn answer(
         "/statusz" => {
             return statusz::answer(&head.headers, shared.started, Timestamp::now(), &paths(shared));
         }
+        _ => {}
+    }
+    match trimmed {
+        ISSUER_PATH | KEY_PATH => return identity(shared, head, trimmed),
         "/version" => return Ok(respond::value(StatusCode::OK, pretty, &version::info())),
         "/" => return Ok(respond::value(StatusCode::OK, pretty, &json!({"paths": paths(shared)}))),
         _ => {}
@@ -79,7 +85,8 @@ pub(super) fn answer(
         }
         None => match trimmed.split('/').collect::<Vec<_>>().as_slice() {
             ["", "api", ..] => Err(ApiError::no_such_path()),
-            ["", "apis", group, ..] => nothing(shared, group),
+            ["", "apis", group, ..] => nothing(group),
+            ["", "version", ..] => Err(ApiError::no_such_path()),
             _ => Ok(unknown_path(shared)),
         },
     }
@@ -93,9 +100,6 @@ pub(super) async fn described(
     query: &Query,
     path: String,
 ) -> Result<Response<Body>, ApiError> {
-    if head.method != Method::GET {
-        return Err(ApiError::no_such_method());
-    }
     let turn = Arc::clone(&shared.describing).lock_owned().await;
     let (asked, query, headers) = (Arc::clone(shared), query.clone(), head.headers.clone());
     let work = tokio::task::spawn_blocking(move || {
@@ -107,14 +111,35 @@ pub(super) async fn described(
     Ok(found.unwrap_or_else(|| unknown_path(shared)))
 }
 
-/// What is answered where a group has no such resource: a Status. A group that is not served at all is no API, and says so in plain text.
-pub(super) fn nothing(shared: &Shared, group: &str) -> Result<Response<Body>, ApiError> {
-    if shared.served().group_versions().iter().any(|(known, _)| *known == group) {
+/// Whether a path takes no method but GET. Those are kube-apiserver's web services, whose routes have a method each; its other handlers do
+/// not look at it.
+fn is_for_get(path: &str) -> bool {
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["", "api"] | ["", "version"] => true,
+        ["", "api", version] => is_of_the_table("", version),
+        ["", "apis", group, version] => is_of_the_table(group, version),
+        _ => matches!(path, ISSUER_PATH | KEY_PATH),
+    }
+}
+
+fn is_of_the_table(group: &str, version: &str) -> bool {
+    Registry::get().group_versions().contains(&(group, version))
+}
+
+/// What is answered where a group has no such resource: a Status. A group that is not built in has no web service, whether it is served or
+/// not, and says so in plain text.
+pub(super) fn nothing(group: &str) -> Result<Response<Body>, ApiError> {
+    if Registry::get().group_versions().iter().any(|(known, _)| *known == group) {
         return Err(ApiError::no_such_path());
     }
+    Ok(no_page())
+}
+
+/// Go's `http.NotFound`.
+pub(super) fn no_page() -> Response<Body> {
     let mut response = respond::text(StatusCode::NOT_FOUND, "404 page not found\n");
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(response)
+    response
 }
 
 /// 404 with the paths that there are.

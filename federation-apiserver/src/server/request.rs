@@ -17,7 +17,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
-use super::{Shared, finish::Progress, malformed, non_resource, request_audit};
+use super::{Shared, custom_routes, finish::Progress, malformed, non_resource, request_audit};
 use crate::{
     aggregate,
     audit::{self, Stage},
@@ -318,7 +318,7 @@ async fn resource<B>(
     shared: Arc<Shared>,
     user: Arc<User>,
     asked: &mut Asked,
-    path: ResourcePath,
+    mut path: ResourcePath,
     body: B,
 ) -> Result<Response<Body>, ApiError>
 where
@@ -327,18 +327,29 @@ where
 {
     let (head, query, verb) = (&asked.head, &asked.query, asked.verb);
     let Some(kind) = shared.served().find(&path.group, &path.version, &path.resource) else {
-        return non_resource::nothing(&shared, &path.group);
+        return non_resource::nothing(&path.group);
     };
-    // Also `namespaces/a/namespaces/b`: who may do anything in `a` was asked about `a`.
-    if !kind.namespaced() && path.inside_namespace
-        || kind.namespaced() && path.name.is_some() && path.namespace.is_none()
-    {
-        return Err(ApiError::no_such_path());
-    }
-    // RequestInfo reads it as a get, but no resource is registered for it.
     let through = path.subresource.as_deref() == Some("proxy");
-    if head.method == Method::HEAD && !through {
-        return Err(ApiError::no_such_method());
+    if kind.custom.is_some() {
+        if !custom_routes::is_in_scope(&kind, &path, verb) {
+            return Ok(non_resource::no_page());
+        }
+        custom_routes::check(&kind, &path, verb)?;
+        if verb == "create" {
+            // It is made as its body says.
+            path.name = None;
+        }
+    } else {
+        // Also `namespaces/a/namespaces/b`: who may do anything in `a` was asked about `a`.
+        let elsewhere = !kind.namespaced() && path.inside_namespace
+            || kind.namespaced() && path.name.is_some() && path.namespace.is_none();
+        if elsewhere || !verbs::has_path(&kind, &path) {
+            return Err(ApiError::no_such_path());
+        }
+        // RequestInfo reads a HEAD as a get, and what has the prefix of a watch as a watch, but they have no route.
+        if head.method == Method::HEAD && !through || path.watch_prefix && head.method != Method::GET {
+            return Err(ApiError::no_such_method());
+        }
     }
     let watch = verb == "watch" && path.subresource.is_none();
     let offered = Offered { protobuf: kind.built_in, table: !is_question(&kind, &path), watch };

@@ -38,28 +38,33 @@ mod yaml;
 use apimachinery::ApiError;
 use http::{Method, Response};
 
-use crate::http::Body;
+use crate::{
+    http::{Body, info::ResourcePath},
+    registry::Kind,
+};
 pub(crate) use call::Call;
 pub(crate) use delete::sent_options;
 pub use object::EndpointScope;
 pub(crate) use object::{called, selectable_fields, settle_mutated};
 
-/// Performs a request on a resource.
+/// Whether a kind has such a path at all, whatever is asked of it.
+pub(crate) fn has_path(kind: &Kind, path: &ResourcePath) -> bool {
+    match path.subresource.as_deref() {
+        Some(part) => kind.subresource(part).is_some(),
+        // Questions are asked and never kept: there is no path of one.
+        None => path.name.is_none() || kind.verbs != ["create"],
+    }
+}
+
+/// Performs a request on a resource, on a path that the kind has.
 pub(crate) async fn dispatch(
     mut call: Call,
     method: &Method,
     verb: &str,
 ) -> Result<Response<Body>, ApiError> {
     let subresource = call.path.subresource.clone();
-    // Questions are asked and never kept: there is no path of one.
-    if subresource.is_none() && call.path.name.is_some() && call.kind.verbs == ["create"] {
-        return Err(ApiError::no_such_path());
-    }
     if subresource.is_none() && !call.kind.verbs.contains(&verb) {
         return Err(ApiError::no_such_method());
-    }
-    if subresource.as_deref().is_some_and(|name| call.kind.subresource(name).is_none()) {
-        return Err(ApiError::no_such_path());
     }
     if (verb, &subresource) == ("watch", &None) {
         return watch::watch(call).await;

@@ -9,7 +9,12 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::world::{World, deployment};
+use crate::{
+    crd::{crontabs, tab},
+    world::{World, deployment},
+};
+
+const NO_PAGE: &str = "404 page not found\n";
 
 async fn ask(world: &World, method: Method, path: &str) -> (StatusCode, String, String) {
     let request = Request::builder()
@@ -92,17 +97,90 @@ async fn a_group_that_is_not_served_is_no_api() {
     let world = World::new().await;
     for path in ["/apis/nothing", "/apis/nothing/v1", "/apis/nothing/v1/things"] {
         let found = get(&world, path).await;
-        let wanted = (
-            StatusCode::NOT_FOUND,
-            "text/plain; charset=utf-8".to_owned(),
-            "404 page not found\n".to_owned(),
-        );
+        let wanted = (StatusCode::NOT_FOUND, "text/plain; charset=utf-8".to_owned(), NO_PAGE.to_owned());
         assert_eq!(found, wanted, "{path}");
     }
     for path in ["/apis/apps/v9", "/apis/apps/v1/things", "/api/v2", "/api/v1/things"] {
         let (code, content, text) = get(&world, path).await;
         assert_eq!((code, &*content), (StatusCode::NOT_FOUND, "application/json"), "{path}");
         assert!(text.contains("the server could not find the requested resource"), "{text}");
+    }
+}
+
+/// kube-apiserver's web services have a method for each route; its other handlers do not look at it.
+#[tokio::test]
+async fn most_paths_are_there_for_every_method() {
+    let world = World::new().await;
+    for path in ["/", "/apis", "/apis/apps", "/metrics", "/openapi/v2", "/openapi/v3", "/healthz"] {
+        for method in [Method::HEAD, Method::POST, Method::OPTIONS] {
+            assert_eq!(ask(&world, method, path).await.0, StatusCode::OK, "{path}");
+        }
+    }
+    for path in ["/nothing", "/healthz/nothing", "/metrics/", "/openapi/v2/", "/apis/apps/v9", "/version/a"] {
+        for method in [Method::GET, Method::HEAD, Method::POST] {
+            assert_eq!(ask(&world, method, path).await.0, StatusCode::NOT_FOUND, "{path}");
+        }
+    }
+    for path in ["/api", "/api/v1", "/apis/apps/v1", "/version", "/openid/v1/jwks"] {
+        assert_eq!(ask(&world, Method::POST, path).await.0, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+    }
+    for path in ["/api/v1/namespaces/demo/configmaps/a/nothing", "/api/v1/namespaces/demo/pods/a/b/c"] {
+        for method in [Method::HEAD, Method::POST, Method::DELETE] {
+            assert_eq!(ask(&world, method, path).await.0, StatusCode::NOT_FOUND, "{path}");
+        }
+    }
+    let watched = "/api/v1/watch/namespaces/demo/configmaps";
+    for method in [Method::POST, Method::DELETE] {
+        assert_eq!(ask(&world, method, watched).await.0, StatusCode::METHOD_NOT_ALLOWED);
+    }
+}
+
+/// A custom kind has one handler for all that is asked of it, which looks at the verb where a built-in kind has a route for each method.
+#[tokio::test]
+async fn a_custom_kind_says_what_it_does_not_do() {
+    let world = World::new().await;
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let mut definition = crontabs();
+    definition["spec"]["versions"][0]["subresources"].as_object_mut().unwrap().remove("scale");
+    world.expect(StatusCode::CREATED, Method::POST, definitions, Some(definition)).await;
+    let group = "/apis/stable.example.com";
+    let tabs = format!("{group}/v1/namespaces/demo/crontabs");
+    world.expect(StatusCode::CREATED, Method::POST, &format!("{tabs}/b"), Some(tab("a"))).await;
+    for (path, code) in [("", 200), ("/a", 200), ("/a/status", 200), ("/b", 404)] {
+        let (found, _, text) = ask(&world, Method::HEAD, &format!("{tabs}{path}")).await;
+        assert_eq!((found.as_u16(), &*text), (code, ""), "{path}");
+    }
+    for path in ["/a/scale", "/a/nothing"] {
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            let missed = world.expect(StatusCode::NOT_FOUND, method, &format!("{tabs}{path}"), None).await;
+            assert_eq!(missed["message"], "crontabs.stable.example.com \"a\" not found");
+        }
+    }
+    for (method, verb) in [(Method::POST, "create"), (Method::DELETE, "delete"), (Method::OPTIONS, "")] {
+        let refused =
+            world.expect(StatusCode::METHOD_NOT_ALLOWED, method, &format!("{tabs}/a/status"), None).await;
+        let wanted = format!("{verb} is not supported on resources of kind \"crontabs.stable.example.com\"");
+        assert_eq!(refused["message"], wanted);
+    }
+    for method in [Method::PUT, Method::PATCH] {
+        let refused = world.expect(StatusCode::BAD_REQUEST, method, &tabs, None).await;
+        assert_eq!(refused["message"], "name must be provided");
+    }
+    for path in ["", "/v1"] {
+        assert_eq!(ask(&world, Method::POST, &format!("{group}{path}")).await.0, StatusCode::OK);
+    }
+    for (method, path) in [
+        (Method::GET, "/v9"),
+        (Method::GET, "/v9/crontabs"),
+        (Method::GET, "/v1/nothings"),
+        (Method::GET, "/v1/crontabs/a"),
+        (Method::POST, "/v1/crontabs"),
+        (Method::DELETE, "/v1/crontabs"),
+        (Method::GET, "/v1/namespaces/demo"),
+    ] {
+        let (code, content, text) = ask(&world, method, &format!("{group}{path}")).await;
+        let found = (code, &*content, &*text);
+        assert_eq!(found, (StatusCode::NOT_FOUND, "text/plain; charset=utf-8", NO_PAGE), "{path}");
     }
 }
 
