@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use apimachinery::{ApiError, fields::FieldSelectorError};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _, alphabet,
+    engine::{GeneralPurpose, general_purpose::NO_PAD},
+};
 use http::{Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -30,6 +33,10 @@ const NEWEST: i64 = -1;
 
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
+/// Go's `base64.RawURLEncoding`, which does not look at bits behind the last byte.
+const TOKEN: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
+
 /// Where the next page starts, and in which snapshot.
 #[derive(Serialize, Deserialize)]
 struct Continue {
@@ -46,7 +53,7 @@ struct Continue {
 impl Continue {
     /// Reads a token, or says what is wrong with it as Go does.
     fn read(token: &str) -> Result<Self, String> {
-        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| {
+        let bytes = TOKEN.decode(token).map_err(|error| {
             let at = match error {
                 base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
                 base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => {
@@ -307,7 +314,7 @@ fn page(
                 _ => call.shared.storage.interval(),
             },
         };
-        meta.continuation = serde_json::to_vec(&next).ok().map(|token| URL_SAFE_NO_PAD.encode(token));
+        meta.continuation = serde_json::to_vec(&next).ok().map(|token| TOKEN.encode(token));
         meta.remaining = filter.trivial.then_some(left);
     }
     Page { items, meta }
@@ -364,7 +371,7 @@ fn expired(token: &Continue) -> ApiError {
         name: token.name.clone(),
         interval: token.interval,
     };
-    let text = serde_json::to_vec(&next).ok().map(|token| URL_SAFE_NO_PAD.encode(token));
+    let text = serde_json::to_vec(&next).ok().map(|token| TOKEN.encode(token));
     ApiError { continuation: text.map(Into::into), ..ApiError::expired(WHY) }
 }
 
