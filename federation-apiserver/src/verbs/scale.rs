@@ -31,7 +31,7 @@ const SHOWN: Kind = Kind {
 /// Answers with the Scale.
 pub(super) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
     check(call)?;
-    let object = call.value(&current(call)?).await?;
+    let object = call.value(&found(call)?).await?;
     if let Some(paths) = paths(call)
         && object.pointer(&paths.spec_replicas).and_then(Value::as_i64).is_none()
     {
@@ -54,8 +54,6 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
     object::settle_namespace(&call.kind, &mut scale, call.namespace())?;
     update::check_named(call, &scale)?;
     update::check_name(call, &mut scale)?;
-    // Here the object itself is missed.
-    call.current()?;
     write(call, Form::Whole, |_, _| Ok((scale.clone(), Vec::new()))).await
 }
 
@@ -65,8 +63,8 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
     write(call, Form::Patch, patch::apply_to_plain).await
 }
 
-/// The object whose Scale it is; a missing one is told as the subresource.
-fn current(call: &Call) -> Result<std::sync::Arc<crate::store::Stored>, ApiError> {
+/// The object whose Scale is read; a missing one is told as the subresource.
+fn found(call: &Call) -> Result<std::sync::Arc<crate::store::Stored>, ApiError> {
     call.current().map_err(|error| {
         if call.kind.custom.is_some() {
             return error;
@@ -97,7 +95,8 @@ async fn write(
     let manager = call.field_manager(options.field_manager.as_deref());
     let applies = patch::applies(call);
     for round in 0..ROUNDS {
-        let current = current(call)?;
+        // Here the object itself is missed.
+        let current = call.current()?;
         let old = call.old_value(&current).await?;
         let before = scale_of(call, &old);
         let (mut scale, warnings) = wanted(call, &before)?;
