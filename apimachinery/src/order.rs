@@ -28,6 +28,8 @@ const METADATA: &[&str] = &[
     "remainingItemCount",
 ];
 const DETAILS: &[&str] = &["name", "group", "kind", "uid", "causes", "retryAfterSeconds"];
+/// `metav1.StatusCause`.
+const CAUSE: &[&str] = &["reason", "message", "field"];
 /// `metav1.OwnerReference`.
 const OWNER: &[&str] = &["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
 /// `metav1.ManagedFieldsEntry`.
@@ -123,6 +125,7 @@ fn order(object: &Map<String, Value>, name: &str) -> &'static [&'static str] {
     match name {
         "metadata" => METADATA,
         "details" => DETAILS,
+        "causes" => CAUSE,
         "responseKind" => GROUP_VERSION_KIND,
         "ownerReferences" => OWNER,
         "managedFields" => MANAGED,
@@ -161,6 +164,10 @@ mod tests {
         check(
             &json!({"apiVersion": "v1", "kind": "Status", "code": 404, "message": "m", "metadata": {}, "reason": "NotFound", "status": "Failure", "details": {"kind": "pods", "name": "x"}}),
             r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"m","reason":"NotFound","details":{"name":"x","kind":"pods"},"code":404}"#,
+        );
+        check(
+            &json!({"kind": "Status", "details": {"causes": [{"field": "f", "message": "m", "reason": "FieldValueInvalid"}]}}),
+            r#"{"kind":"Status","details":{"causes":[{"reason":"FieldValueInvalid","message":"m","field":"f"}]}}"#,
         );
     }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use apimachinery::{
     ApiError,
+    order::Ordered,
     status::{GroupResource, Reason},
 };
 use serde_json::Value;
@@ -196,7 +197,7 @@ pub(super) async fn dry_run_result(
     {
         metadata.insert("resourceVersion".into(), revision.to_string().into());
     }
-    let bytes = serde_json::to_vec(&stored).map_err(ApiError::internal)?;
+    let bytes = serde_json::to_vec(&Ordered::new(&stored)).map_err(ApiError::internal)?;
     Ok(Arc::new(Stored { key, revision, bytes: bytes.into(), meta: crate::store::Meta::default() }))
 }
 
