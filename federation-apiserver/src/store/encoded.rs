@@ -65,6 +65,11 @@ impl Encoded {
         text.freeze()
     }
 
+    /// The object, whose resourceVersion says nothing.
+    pub(crate) fn value(&self) -> serde_json::Result<Value> {
+        serde_json::from_slice(&self.text)
+    }
+
     /// Bytes that the filled text takes at most.
     pub(crate) fn size(&self) -> usize {
         self.text.len() + REVISION_DIGITS_MAX

@@ -3,13 +3,13 @@
 use std::sync::{Arc, LazyLock};
 
 use apimachinery::{
-    ApiError,
+    ApiError, apply,
     order::Ordered,
     status::{GroupResource, Reason},
 };
 use serde_json::Value;
 
-use super::{Call, object};
+use super::{Call, object, patch};
 use crate::{
     admission::{self, webhook},
     store::{Encoded, Key, ResourceKey, Stored, Write, WriteError},
@@ -81,8 +81,7 @@ pub(super) async fn create(
     if object::version(&object).parse::<u64>().is_ok() {
         return Err(ApiError::resource_version_on_create());
     }
-    let object = object::encode_for(call, object).await?;
-    check_size(&object, 0)?;
+    let object = encode(call, object, 0).await?;
     for _ in 0..ROUNDS {
         if let Some(existing) = call.shared.storage.get(&key) {
             return Err(taken(&existing));
@@ -137,8 +136,7 @@ pub(super) async fn replace(
     if dry_run {
         return dry_run_result(call, key, current.revision, object).await.map(Outcome::Done);
     }
-    let object = object::encode_for(call, object).await?;
-    check_size(&object, current.bytes.len())?;
+    let object = encode(call, object, current.bytes.len()).await?;
     let write = if released {
         Write::Delete { key, expect, last: object }
     } else {
@@ -153,12 +151,25 @@ pub(super) async fn replace(
     }
 }
 
-/// Refuses what etcd would: members keep their objects there, and agents take no larger ones. An object of an older hub may shrink.
-fn check_size(object: &Encoded, before: usize) -> Result<(), ApiError> {
-    /// etcd's `--max-request-bytes`, of which an object is nearly all.
-    const OBJECT_MAX_BYTES: usize = 3 << 19;
-    if object.size() <= OBJECT_MAX_BYTES.max(before) {
-        return Ok(());
+/// etcd's `--max-request-bytes`, of which an object is nearly all.
+const OBJECT_MAX_BYTES: usize = 3 << 19;
+
+/// Serializes an object for the store. Refuses what etcd would: members keep their objects there, and agents take no larger ones. An object
+/// of an older hub may shrink. If it is too large only with what is known of its fields' owners, that is forgotten, as kube-apiserver does
+/// it; but an apply is for nothing without.
+async fn encode(call: &Call, object: Value, before: usize) -> Result<Encoded, ApiError> {
+    let max = OBJECT_MAX_BYTES.max(before);
+    let object = object::encode_for(call, object).await?;
+    if object.size() <= max {
+        return Ok(object);
+    }
+    if !patch::applies(call) {
+        let mut smaller = object.value().map_err(ApiError::internal)?;
+        apply::remove_managed_fields(&mut smaller);
+        let smaller = object::encode_stored(&call.kind, smaller);
+        if smaller.size() <= max {
+            return Ok(smaller);
+        }
     }
     Err(ApiError::new(500, Reason::Unknown, "etcdserver: request is too large"))
 }

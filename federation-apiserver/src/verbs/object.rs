@@ -373,7 +373,8 @@ pub(super) async fn encode_for(call: &super::Call, object: Value) -> Result<Enco
     Ok(encode_stored(&call.kind, call.to_stored(object).await?))
 }
 
-fn encode_stored(kind: &Kind, stored: Value) -> Encoded {
+/// Serializes an object that is in the version in which it is stored.
+pub(super) fn encode_stored(kind: &Kind, stored: Value) -> Encoded {
     let fields = selectable_fields(kind, &stored);
     let meta = Meta::from_value(&stored, fields);
     Encoded::new(&stored, meta)

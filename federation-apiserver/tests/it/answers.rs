@@ -305,8 +305,12 @@ async fn an_object_does_not_grow_beyond_what_etcd_takes() {
         json!({"data": all.collect::<serde_json::Map<_, _>>()})
     };
     let path = format!("{path}/a");
-    world.expect(StatusCode::OK, Method::PATCH, &path, Some(keys('a'))).await;
-    let status = world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::PATCH, &path, Some(keys('b'))).await;
+    let grown = world.expect(StatusCode::OK, Method::PATCH, &path, Some(keys('a'))).await;
+    assert!(grown["metadata"]["managedFields"].is_array());
+    // It is too large with the owners of its fields only.
+    let grown = world.expect(StatusCode::OK, Method::PATCH, &path, Some(keys('b'))).await;
+    assert_eq!(grown["metadata"].get("managedFields"), None);
+    let status = world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::PATCH, &path, Some(keys('c'))).await;
     assert_eq!(status["message"], "etcdserver: request is too large");
 }
 
