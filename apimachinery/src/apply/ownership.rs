@@ -244,7 +244,10 @@ pub fn record_update(
 ) -> Result<(), ManagedError> {
     if resets(new) {
         remove_managed_fields(new);
-        return Ok(());
+        // A new object is tracked all the same.
+        if live.is_some() {
+            return Ok(());
+        }
     }
     let given = managed_fields(new).unwrap_or_default();
     let mut managers = match live {
@@ -294,10 +297,14 @@ fn complete(object: &mut Value, zero: &Map<String, Value>) {
     }
 }
 
-/// Whether a client asks to forget all ownership: `managedFields: [{}]`.
+/// Whether a client asks to forget all ownership: `managedFields: [{}]`, or a list of nothing.
 fn resets(object: &Value) -> bool {
     let fields = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-    matches!(fields.map(Vec::as_slice), Some([Value::Object(entry)]) if entry.is_empty())
+    match fields.map(Vec::as_slice) {
+        Some([]) => true,
+        Some([Value::Object(entry)]) => entry.is_empty(),
+        _ => false,
+    }
 }
 
 /// kubectl sends `creationTimestamp: null`; merged, it would erase the stored one.

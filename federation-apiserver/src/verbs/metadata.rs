@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use apimachinery::apply;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Call;
 
@@ -43,6 +43,15 @@ fn dedup(object: &mut Value) -> Vec<String> {
         new
     });
     again
+}
+
+/// Keeps the wish to forget all ownership through all that takes empty lists off an object: a list of one empty entry says the same.
+pub(super) fn keep_reset(object: &mut Value) {
+    if let Some(managed) = object.pointer_mut("/metadata/managedFields")
+        && managed.as_array().is_some_and(Vec::is_empty)
+    {
+        *managed = json!([{}]);
+    }
 }
 
 /// Puts the ownership of fields back that webhooks have made unreadable.

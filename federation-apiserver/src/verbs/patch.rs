@@ -15,7 +15,7 @@ use super::{
     commit::{self, Outcome},
     create,
     decode::{self, Undecodable},
-    object, parse_errors, scale, update, yaml,
+    metadata, object, parse_errors, scale, update, yaml,
 };
 use crate::{
     admission,
@@ -104,6 +104,9 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
         }
         check_uid(call, &patch, &next, &current.meta.uid)?;
         let applied = matches!(patch, Patch::Apply(_));
+        if !applied {
+            metadata::keep_reset(&mut next);
+        }
         let mut next = update::arrange(call, next, &old)?;
         if !applied {
             next = call.own(Some(&old), next, options.field_manager.as_deref()).await;

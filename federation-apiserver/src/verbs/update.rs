@@ -47,7 +47,9 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
         };
         check_version(call, &current, &version)?;
         let old = call.old_value(&current).await?;
-        let next = arrange(call, object.clone(), &old)?;
+        let mut next = object.clone();
+        tidying::keep_reset(&mut next);
+        let next = arrange(call, next, &old)?;
         let next = call.own(Some(&old), next, manager).await;
         let next = settle(call, next, &old, options.dry_run).await?;
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
@@ -186,7 +188,10 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
             for pointer in part.changes {
                 take(&mut next, &object, pointer);
             }
-            take(&mut next, &object, "/metadata/managedFields");
+            // An apply has told already what it owns. Nobody else says so through a part.
+            if patch::applies(call) {
+                take(&mut next, &object, "/metadata/managedFields");
+            }
             object = next;
             let of_spec = part.changes.iter().any(|pointer| pointer.starts_with("/spec"));
             if kind.built_in && (of_spec || part.changes.contains(&"/status")) {

@@ -29,6 +29,7 @@ mod kubectl_access;
 mod kubectl_crd;
 mod mutations;
 mod namespaces;
+mod ownership;
 mod older;
 mod paths;
 mod plugins;
