@@ -11,9 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::validation::pod;
 
 /// Finalizer that holds an owner until its blocking dependents are gone.
-pub const FOREGROUND: &str = "foregroundDeletion";
+pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 /// Finalizer that holds an owner until its dependents are released.
-pub const ORPHAN: &str = "orphan";
+pub(crate) const ORPHAN: &str = "orphan";
 
 /// What happens to an object's dependents: `propagationPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Propagation {
 
 /// How to delete: the parts of `meta.k8s.io` DeleteOptions that decide.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeleteOptions {
+pub(crate) struct DeleteOptions {
     /// `propagationPolicy`.
     pub propagation: Option<Propagation>,
     /// `orphanDependents`, deprecated; excludes `propagation`.
@@ -60,7 +60,7 @@ pub struct DeleteOptions {
 /// A field of DeleteOptions that cannot stand (HTTP 422, cause FieldValueInvalid).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
-pub struct InvalidOptions {
+pub(crate) struct InvalidOptions {
     /// The field's path.
     pub field: &'static str,
     /// What is wrong with it.
@@ -69,7 +69,7 @@ pub struct InvalidOptions {
 
 impl DeleteOptions {
     /// Reads and validates a DeleteOptions object; `null` means no options.
-    pub fn from_value(options: &Value) -> Result<Self, InvalidOptions> {
+    pub(crate) fn from_value(options: &Value) -> Result<Self, InvalidOptions> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let propagation = match options["propagationPolicy"].as_str() {
             None => None,
@@ -92,7 +92,7 @@ impl DeleteOptions {
     }
 
     /// Refuses options that contradict each other.
-    pub fn validate(&self) -> Result<(), InvalidOptions> {
+    pub(crate) fn validate(&self) -> Result<(), InvalidOptions> {
         if let (Some(policy), Some(_)) = (self.propagation, self.orphan_dependents) {
             return Err(InvalidOptions {
                 field: "propagationPolicy",
@@ -106,7 +106,7 @@ impl DeleteOptions {
     }
 
     /// What was asked for the dependents, in either way; `None` if nothing was.
-    pub fn asked(&self) -> Option<Propagation> {
+    pub(crate) fn asked(&self) -> Option<Propagation> {
         self.propagation.or_else(|| {
             self.orphan_dependents
                 .map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background })
@@ -116,7 +116,7 @@ impl DeleteOptions {
 
 /// What a delete does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeleteDecision {
+pub(crate) enum DeleteDecision {
     /// Nothing holds the object: remove it.
     RemoveNow,
     /// Store this state, so that watchers see that it goes without grace, and then remove it.
@@ -138,7 +138,7 @@ pub enum DeleteDecision {
 
 /// Decides a delete of `current` at `now`. `default_propagation` is the kind's policy when neither the options nor the
 /// object's finalizers say one: Background for everything but Jobs and ReplicationControllers.
-pub fn decide_delete(
+pub(crate) fn decide_delete(
     current: &Value,
     options: &DeleteOptions,
     now: Timestamp,
@@ -188,7 +188,7 @@ pub fn decide_delete(
 }
 
 /// Whether an update left a marked object with nothing that holds it, so that it goes instead of being stored.
-pub fn is_released(object: &Value) -> bool {
+pub(crate) fn is_released(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()
         && object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0
         && finalizers(object).is_empty()
@@ -196,13 +196,13 @@ pub fn is_released(object: &Value) -> bool {
 }
 
 /// The finalizers of an object.
-pub fn finalizers(object: &Value) -> Vec<String> {
+pub(crate) fn finalizers(object: &Value) -> Vec<String> {
     let finalizers = object["metadata"]["finalizers"].as_array();
     finalizers.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
 /// Sets the finalizers of an object; an empty list leaves none behind.
-pub fn set_finalizers(object: &mut Value, finalizers: &[String]) {
+pub(crate) fn set_finalizers(object: &mut Value, finalizers: &[String]) {
     let Some(metadata) = metadata_mut(object) else { return };
     if finalizers.is_empty() {
         metadata.remove("finalizers");
@@ -347,7 +347,7 @@ fn record_propagation(object: &mut Value, options: &DeleteOptions) {
 }
 
 /// A time as the API writes it: UTC, to the second.
-pub fn seconds(time: Timestamp) -> String {
+pub(crate) fn seconds(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 

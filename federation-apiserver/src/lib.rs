@@ -7,10 +7,9 @@
 //!       → verbs (decode → default → prepare → validate → own → commit) → store → encode
 //! ```
 //!
-//! - [`registry`] is the table of kinds; a [`Kind`](registry::Kind) describes everything that the verbs must know about one, and `kinds/` has
-//!   the rows.
-//! - [`crd`] lets CustomResourceDefinitions add rows while the server runs.
-//! - [`store`] and [`cache`] keep objects as the bytes that are sent; [`deletion`] decides what a delete means; [`housekeeping`] has the
+//! - `registry` is the table of kinds; a `Kind` describes everything that the verbs must know about one, and `kinds/` has the rows.
+//! - `crd` lets CustomResourceDefinitions add rows while the server runs.
+//! - [`store`] and `cache` keep objects as the bytes that are sent; `deletion` decides what a delete means; [`housekeeping`] has the
 //!   controllers that a control plane needs.
 //! - [`ApiServer::service`] is the whole API as one tower service: `kube::Client` takes it without a socket.
 //!
@@ -20,24 +19,24 @@
 
 mod admission;
 mod aggregate;
-pub mod allocation;
+mod allocation;
 pub mod audit;
 pub mod auth;
-pub mod cache;
+mod cache;
 mod compactor;
-pub mod crd;
-pub mod deletion;
+mod crd;
+mod deletion;
 mod discovery;
 mod encode;
 mod flow;
 pub mod housekeeping;
-pub mod http;
+mod http;
 mod kinds;
 mod metrics;
 mod openapi;
 mod outbound;
 mod post_start_hooks;
-pub mod registry;
+mod registry;
 mod serve;
 mod server;
 mod service;
@@ -49,6 +48,13 @@ mod version;
 mod wire;
 
 pub use aggregate::AvailabilityController;
+pub use allocation::{Network, PortRange, Ranges};
 pub use server::{ApiServer, Handler, Parts, RemoteServers};
 pub use service::{KindTable, Options, Service};
 pub use verbs::EndpointScope;
+
+/// What this crate's own tests need beside its interface.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::{cache::Bounds, http::Body};
+}

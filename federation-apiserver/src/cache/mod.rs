@@ -24,8 +24,8 @@ use tokio::sync::Notify;
 
 pub use event::{Event, EventKind, Expired, SnapshotError};
 use root::Root;
-pub(crate) use snapshot::Checked;
-pub use snapshot::{Collection, Snapshot};
+pub use snapshot::Snapshot;
+pub(crate) use snapshot::{Checked, Collection};
 pub use watch::Watch;
 pub use window::Bounds;
 use window::Window;

@@ -304,7 +304,7 @@ pub(crate) async fn between(
             custom.complete(&mut object);
             Ok(object)
         }
-        None => Ok(to.from_stored(from.to_stored(object))),
+        None => Ok(to.to_served(from.to_stored(object))),
     }
 }
 

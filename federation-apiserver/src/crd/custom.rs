@@ -14,7 +14,7 @@ use super::conversion::Converter;
 use crate::registry::since;
 
 /// One version of a custom kind: what its [`Kind`](crate::registry::Kind) does not hold.
-pub struct Custom {
+pub(crate) struct Custom {
     /// The definition is being deleted: no new objects are accepted.
     pub(crate) terminating: bool,
     /// `example.com/v1` of this version.

@@ -24,10 +24,10 @@ pub(crate) mod status;
 mod structural_schema;
 mod validate;
 
-pub use custom::Custom;
+pub(crate) use custom::Custom;
 pub(crate) use definition::{Definition, version_precedence};
 pub(crate) use kinds::KINDS;
-pub use status::TakenNames;
+pub(crate) use status::TakenNames;
 
 /// The API group of definitions.
 pub(crate) const GROUP: &str = "apiextensions.k8s.io";

@@ -13,28 +13,28 @@ use http_body_util::{
 /// A response body.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// Any error of a request body.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// kube-apiserver's `MaxRequestBodyBytes`, for which it has no flag: etcd's 1.5 MiB, doubled for the overhead of JSON.
-pub const LIMIT_BYTES: usize = 3 << 20;
+pub(crate) const LIMIT_BYTES: usize = 3 << 20;
 
 /// A body that is known whole.
-pub fn full(bytes: impl Into<Bytes>) -> Body {
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
 
 /// No body.
-pub fn empty() -> Body {
+pub(crate) fn empty() -> Body {
     Empty::new().boxed_unsync()
 }
 
 /// A body that comes in pieces, each of them sent at once.
-pub fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+pub(crate) fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
 }
 
 /// Reads a request body of at most [`LIMIT_BYTES`].
-pub async fn read<B>(body: B) -> Result<Bytes, ApiError>
+pub(crate) async fn read<B>(body: B) -> Result<Bytes, ApiError>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,

@@ -102,7 +102,7 @@ fn parse_resource(path: &str) -> Option<ResourcePath> {
 }
 
 /// The verb that authorization and metrics know a request by.
-pub fn verb(method: &Method, path: &ResourcePath, query: &Query) -> &'static str {
+pub(crate) fn verb(method: &Method, path: &ResourcePath, query: &Query) -> &'static str {
     match *method {
         // Whatever the method is.
         _ if path.watch_prefix => "watch",
@@ -125,7 +125,7 @@ pub fn verb(method: &Method, path: &ResourcePath, query: &Query) -> &'static str
 }
 
 /// The verb of a request on a path: its method in lower case.
-pub fn path_verb(method: &Method) -> &'static str {
+pub(crate) fn path_verb(method: &Method) -> &'static str {
     match *method {
         Method::GET => "get",
         Method::HEAD => "head",

@@ -1,10 +1,11 @@
 //! The HTTP side of the API: bodies, paths, queries, content negotiation. Nothing here knows a kind.
 
-pub mod body;
-pub mod info;
-pub mod negotiate;
-pub mod query;
-pub mod respond;
-pub mod websocket;
+pub(crate) mod body;
+pub(crate) mod info;
+pub(crate) mod negotiate;
+pub(crate) mod query;
+pub(crate) mod respond;
+pub(crate) mod websocket;
 
-pub use body::{Body, BoxError};
+pub use body::Body;
+pub(crate) use body::BoxError;

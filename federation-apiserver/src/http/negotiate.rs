@@ -4,17 +4,17 @@ use apimachinery::ApiError;
 use http::{HeaderMap, header};
 
 /// JSON.
-pub const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 /// YAML.
-pub const YAML: &str = "application/yaml";
+pub(crate) const YAML: &str = "application/yaml";
 /// Kubernetes' protobuf envelope.
-pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// Configurations that are applied.
-pub const APPLY: &str = "application/apply-patch+yaml";
+pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 
 /// How bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
+pub(crate) enum Encoding {
     /// JSON.
     Json,
     /// YAML.
@@ -25,7 +25,7 @@ pub enum Encoding {
 
 /// What is written: the object itself or a view of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
+pub(crate) enum View {
     /// The object.
     Object,
     /// `meta.k8s.io/v1` Table.
@@ -36,7 +36,7 @@ pub enum View {
 
 /// The answer's form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Format {
+pub(crate) struct Format {
     /// How.
     pub encoding: Encoding,
     /// What.
@@ -51,7 +51,7 @@ pub struct Format {
 
 /// `includeObject` of TableOptions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Include {
+pub(crate) enum Include {
     /// Nothing.
     Nothing,
     /// PartialObjectMetadata.
@@ -66,7 +66,7 @@ impl Include {
     ///
     /// # Errors
     /// When it is none of the three, in Kubernetes' words.
-    pub fn parse(value: Option<&str>) -> Result<Self, ApiError> {
+    pub(crate) fn parse(value: Option<&str>) -> Result<Self, ApiError> {
         match value {
             Some("None") => Ok(Self::Nothing),
             Some("Object") => Ok(Self::Object),
@@ -80,7 +80,7 @@ impl Include {
 
 impl Format {
     /// Compact JSON of the object itself.
-    pub const JSON: Self = Self {
+    pub(crate) const JSON: Self = Self {
         encoding: Encoding::Json,
         view: View::Object,
         beta: false,
@@ -89,7 +89,7 @@ impl Format {
     };
 
     /// The Content-Type header of an answer; `;stream=watch` marks a watch in another form than plain JSON.
-    pub fn content_type(self, watch: bool) -> &'static str {
+    pub(crate) fn content_type(self, watch: bool) -> &'static str {
         match (self.encoding, self.view, watch) {
             (Encoding::Protobuf, _, true) => "application/vnd.kubernetes.protobuf;stream=watch",
             (Encoding::Protobuf, _, false) => PROTOBUF,
@@ -101,7 +101,7 @@ impl Format {
 
 /// One element of an Accept header.
 #[derive(Clone, Debug)]
-pub struct MediaRange {
+pub(crate) struct MediaRange {
     /// `application/json`, `*/*`.
     pub kind: String,
     /// Parameters other than q, in order.
@@ -111,13 +111,13 @@ pub struct MediaRange {
 
 impl MediaRange {
     /// The value of a parameter.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// Parses all Accept headers, best first; equal ones stay in order.
-pub fn accept(headers: &HeaderMap) -> Vec<MediaRange> {
+pub(crate) fn accept(headers: &HeaderMap) -> Vec<MediaRange> {
     let mut ranges: Vec<_> = headers
         .get_all(header::ACCEPT)
         .iter()
@@ -146,7 +146,7 @@ fn media_range(text: &str) -> Option<MediaRange> {
 
 /// Which forms a kind can be written in.
 #[derive(Clone, Copy, Debug)]
-pub struct Offered {
+pub(crate) struct Offered {
     /// Built-in kinds have a protobuf form.
     pub protobuf: bool,
     /// Whether a Table may be asked for: not of a question that is answered.
@@ -157,7 +157,7 @@ pub struct Offered {
 
 impl Offered {
     /// Every form: of errors, and of documents.
-    pub const ALL: Self = Self { protobuf: true, table: true, watch: false };
+    pub(crate) const ALL: Self = Self { protobuf: true, table: true, watch: false };
 
     /// The media types that the error names.
     fn names(self) -> &'static [&'static str] {
@@ -173,7 +173,11 @@ impl Offered {
 }
 
 /// Chooses the form of an answer.
-pub fn choose(headers: &HeaderMap, pretty: Option<&str>, offered: Offered) -> Result<Format, ApiError> {
+pub(crate) fn choose(
+    headers: &HeaderMap,
+    pretty: Option<&str>,
+    offered: Offered,
+) -> Result<Format, ApiError> {
     let pretty = pretty.map_or_else(|| is_for_people(headers), |value| value != "0" && value != "false");
     let mut asked = headers.get_all(header::ACCEPT).iter();
     let first = asked.next();
@@ -222,7 +226,7 @@ pub fn choose(headers: &HeaderMap, pretty: Option<&str>, offered: Offered) -> Re
 ///
 /// # Errors
 /// 406, in Kubernetes' words.
-pub fn check_metadata_view(headers: &HeaderMap, what: &str, is_list: bool) -> Result<(), ApiError> {
+pub(crate) fn check_metadata_view(headers: &HeaderMap, what: &str, is_list: bool) -> Result<(), ApiError> {
     const ONE: &str = "PartialObjectMetadata";
     const LIST: &str = "PartialObjectMetadataList";
     let ranges = accept(headers);
@@ -247,7 +251,7 @@ fn is_for_people(headers: &HeaderMap) -> bool {
 }
 
 /// The media type of a request body, without parameters; none if nothing is said.
-pub fn content_type(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn content_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("?").trim();
     let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     // Parameters without a type, or without a value, are no media type, and nobody takes them.
@@ -257,7 +261,7 @@ pub fn content_type(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Whether gzip may be used.
-pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT_ENCODING)
         .iter()

@@ -4,11 +4,11 @@ use apimachinery::{ApiError, FieldError, FieldPath, fields::FieldSelector, label
 
 /// A decoded query string.
 #[derive(Clone, Debug, Default)]
-pub struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Decodes `a=b&c=d`.
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         Self(
             text.split('&')
                 .filter(|pair| !pair.is_empty())
@@ -21,24 +21,24 @@ impl Query {
     }
 
     /// The first value of a parameter; none if it is empty.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let first = self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         first.filter(|value| !value.is_empty())
     }
 
     /// Every value of a parameter.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The one name that a field selector confines a collection to: authorization asks for that object then.
-    pub fn only_name(&self) -> Option<String> {
+    pub(crate) fn only_name(&self) -> Option<String> {
         let selector = FieldSelector::parse(self.get("fieldSelector")?).ok()?;
         selector.required_value("metadata.name").map(str::to_owned)
     }
 
     /// A boolean as Go's conversion reads it: present and neither `0` nor `false`.
-    pub fn flag(&self, name: &str) -> bool {
+    pub(crate) fn flag(&self, name: &str) -> bool {
         self.all(name)
             .next()
             .is_some_and(|value| !matches!(value, "0" | "false" | "False" | "FALSE" | "f" | "F"))
@@ -49,7 +49,7 @@ impl Query {
     }
 
     /// A number; none if it is not given. An empty one is given.
-    pub fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
+    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
         use std::num::IntErrorKind::{NegOverflow, PosOverflow};
         self.all(name)
             .next()
@@ -67,7 +67,7 @@ impl Query {
 }
 
 /// Undoes percent-encoding; in queries, `+` is a space. What is not UTF-8 becomes U+FFFD.
-pub fn percent_decode(text: &str, plus_is_space: bool) -> String {
+pub(crate) fn percent_decode(text: &str, plus_is_space: bool) -> String {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| (*byte as char).to_digit(16));
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -91,7 +91,7 @@ pub fn percent_decode(text: &str, plus_is_space: bool) -> String {
 
 /// `resourceVersionMatch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VersionMatch {
+pub(crate) enum VersionMatch {
     /// Not older than the resourceVersion.
     NotOlderThan,
     /// Exactly the snapshot at the resourceVersion.
@@ -100,7 +100,7 @@ pub enum VersionMatch {
 
 /// `metav1.ListOptions`, checked as `ValidateListOptions` does.
 #[derive(Clone, Debug)]
-pub struct ListOptions {
+pub(crate) struct ListOptions {
     /// Labels that objects must have.
     pub labels: Selector,
     /// Fields that objects must have.
@@ -125,7 +125,7 @@ pub struct ListOptions {
 
 impl ListOptions {
     /// Reads and checks the options of a list or watch.
-    pub fn parse(query: &Query) -> Result<Self, ApiError> {
+    pub(crate) fn parse(query: &Query) -> Result<Self, ApiError> {
         let watch = query.flag("watch");
         let mut errors = Vec::new();
         let version_text = query.get("resourceVersion");
@@ -221,7 +221,7 @@ fn invalid(errors: &[FieldError]) -> ApiError {
 
 /// What happens to fields that no schema knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FieldValidation {
+pub(crate) enum FieldValidation {
     /// Nothing.
     Ignore,
     /// A Warning header each.
@@ -233,7 +233,7 @@ pub enum FieldValidation {
 
 /// Options of create, update and patch.
 #[derive(Clone, Debug)]
-pub struct WriteOptions {
+pub(crate) struct WriteOptions {
     /// Do everything but store.
     pub dry_run: bool,
     /// Who writes, for field ownership; none if not said.
@@ -246,7 +246,7 @@ pub struct WriteOptions {
 
 impl WriteOptions {
     /// Reads and checks the options of a write; `kind` is the option kind's name, for messages.
-    pub fn parse(query: &Query, kind: &str) -> Result<Self, ApiError> {
+    pub(crate) fn parse(query: &Query, kind: &str) -> Result<Self, ApiError> {
         let mut errors = Vec::new();
         let dry_run = dry_run(query.all("dryRun"), &mut errors);
         let field_validation = match query.get("fieldValidation") {
@@ -280,7 +280,7 @@ impl WriteOptions {
 }
 
 /// Whether the only known value, `All`, was given.
-pub fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Vec<FieldError>) -> bool {
+pub(crate) fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Vec<FieldError>) -> bool {
     let values: Vec<_> = values.collect();
     if values.iter().any(|value| *value != "All") {
         let mut error = FieldError::not_supported(&FieldPath::new("dryRun"), "", &["All"]);

@@ -18,7 +18,11 @@ use super::{
 const GZIP_FROM_BYTES: usize = 128 << 10;
 
 /// A response with a body that is known whole.
-pub fn bytes(code: StatusCode, content_type: &'static str, content: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn bytes(
+    code: StatusCode,
+    content_type: &'static str,
+    content: impl Into<Bytes>,
+) -> Response<Body> {
     let mut response = Response::new(body::full(content));
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -26,18 +30,18 @@ pub fn bytes(code: StatusCode, content_type: &'static str, content: impl Into<By
 }
 
 /// Plain text.
-pub fn text(code: StatusCode, content: impl Into<String>) -> Response<Body> {
+pub(crate) fn text(code: StatusCode, content: impl Into<String>) -> Response<Body> {
     bytes(code, "text/plain; charset=utf-8", content.into())
 }
 
 /// A value in the form that was chosen. What has no protobuf form is written as JSON.
-pub fn value(code: StatusCode, format: Format, value: &Value) -> Response<Body> {
+pub(crate) fn value(code: StatusCode, format: Format, value: &Value) -> Response<Body> {
     let (content_type, content) = encode(format, value);
     bytes(code, content_type, content)
 }
 
 /// Writes a value in the form that was chosen.
-pub fn encode(format: Format, value: &Value) -> (&'static str, Vec<u8>) {
+pub(crate) fn encode(format: Format, value: &Value) -> (&'static str, Vec<u8>) {
     match format.encoding {
         Encoding::Protobuf => {
             if let Ok(bytes) = kube_schema::protobuf::encode_object(value) {
@@ -55,7 +59,7 @@ pub fn encode(format: Format, value: &Value) -> (&'static str, Vec<u8>) {
 }
 
 /// Writes an object of a custom kind in the form that was chosen: as JSON its members are in the order of the alphabet, as those of Go's maps.
-pub fn encode_custom(format: Format, value: &Value) -> (&'static str, Vec<u8>) {
+pub(crate) fn encode_custom(format: Format, value: &Value) -> (&'static str, Vec<u8>) {
     if format.encoding == Encoding::Json { json(format, value) } else { encode(format, value) }
 }
 
@@ -74,7 +78,7 @@ fn json(format: Format, value: &impl Serialize) -> (&'static str, Vec<u8>) {
 }
 
 /// An error as its Status.
-pub fn error(format: Format, error: &ApiError) -> Response<Body> {
+pub(crate) fn error(format: Format, error: &ApiError) -> Response<Body> {
     let code = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let format = Format { view: super::negotiate::View::Object, ..format };
     let mut response = value(code, format, &error.to_value());
@@ -93,7 +97,7 @@ const WARNINGS_LIMIT: usize = 4 << 10;
 const WARNING_LIMIT: usize = 256;
 
 /// Warning headers, RFC 7234 section 5.5 as KEP-1693 uses it: each text once, and no more of them than kube-apiserver writes.
-pub fn warn<'a>(headers: &mut HeaderMap, warnings: impl IntoIterator<Item = &'a String>) {
+pub(crate) fn warn<'a>(headers: &mut HeaderMap, warnings: impl IntoIterator<Item = &'a String>) {
     let mut seen = HashSet::new();
     let mut texts: Vec<_> =
         warnings.into_iter().map(String::as_str).filter(|text| seen.insert(*text)).collect();
@@ -120,7 +124,7 @@ fn beginning(text: &str) -> &str {
 }
 
 /// Compresses content when it is large and the client takes gzip.
-pub fn bytes_for(
+pub(crate) fn bytes_for(
     request: &HeaderMap,
     code: StatusCode,
     content_type: &'static str,

@@ -18,7 +18,7 @@ const CONTROL_MAX_BYTES: u64 = 125;
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message {
+pub(crate) enum Message {
     /// UTF-8.
     Text,
     /// Anything.
@@ -31,7 +31,7 @@ pub enum Message {
 
 /// What a client says.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ClientFrame {
+pub(crate) enum ClientFrame {
     /// It wants to hear this again.
     Ping(Vec<u8>),
     /// It ends the conversation.
@@ -41,7 +41,7 @@ pub enum ClientFrame {
 }
 
 /// Whether a request asks for a WebSocket, as `wsstream.IsWebSocketRequest` tells it.
-pub fn is_asked(headers: &HeaderMap) -> bool {
+pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     text(header::UPGRADE).eq_ignore_ascii_case("websocket")
         && text(header::CONNECTION).split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade"))
@@ -49,7 +49,7 @@ pub fn is_asked(headers: &HeaderMap) -> bool {
 
 /// The answer to a handshake by which a client wants to speak one of these subprotocols: 101 if it is right, else why it is not, without a
 /// word, as Go's server does it.
-pub fn handshake(headers: &HeaderMap, protocols: &[&str]) -> Response<Body> {
+pub(crate) fn handshake(headers: &HeaderMap, protocols: &[&str]) -> Response<Body> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut response = Response::new(body::empty());
     let key = text(header::SEC_WEBSOCKET_KEY);
@@ -87,7 +87,7 @@ fn accept(key: &str) -> String {
 }
 
 /// A message in one frame, without a mask, as servers send it (section 5.2).
-pub fn frame(message: Message, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(message: Message, payload: &[u8]) -> Vec<u8> {
     let opcode = match message {
         Message::Text => 0x1,
         Message::Binary => 0x2,
@@ -112,7 +112,7 @@ pub fn frame(message: Message, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The frame of a normal end (section 7.4.1).
-pub fn close() -> Vec<u8> {
+pub(crate) fn close() -> Vec<u8> {
     frame(Message::Close, &1000_u16.to_be_bytes())
 }
 
@@ -120,7 +120,7 @@ pub fn close() -> Vec<u8> {
 ///
 /// # Errors
 /// When the connection ends, or what comes is no frame of a client.
-pub async fn hear(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<ClientFrame> {
+pub(crate) async fn hear(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<ClientFrame> {
     let broken = || io::Error::from(io::ErrorKind::InvalidData);
     let (first, second) = (reader.read_u8().await?, reader.read_u8().await?);
     let length = match second & 0x7F {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// One column.
 #[derive(Clone, Copy)]
-pub struct Column {
+pub(crate) struct Column {
     /// Heading.
     pub name: &'static str,
     /// OpenAPI type: `string`, `integer`, `date`.
@@ -22,7 +22,7 @@ pub struct Column {
 
 impl Column {
     /// The object's name.
-    pub const NAME: Self = Self {
+    pub(crate) const NAME: Self = Self {
         name: "Name",
         kind: "string",
         format: "name",
@@ -31,7 +31,7 @@ impl Column {
         cell: |object, _| field(object, "/metadata/name"),
     };
     /// Time since creation.
-    pub const AGE: Self = Self {
+    pub(crate) const AGE: Self = Self {
         name: "Age",
         kind: "string",
         format: "",
@@ -41,7 +41,7 @@ impl Column {
     };
 
     /// The time of creation itself.
-    pub const CREATED_AT: Self = Self {
+    pub(crate) const CREATED_AT: Self = Self {
         name: "Created At",
         kind: "date",
         format: "",
@@ -51,7 +51,7 @@ impl Column {
     };
 
     /// A column of text.
-    pub const fn text(
+    pub(crate) const fn text(
         name: &'static str,
         description: &'static str,
         cell: fn(&Value, Timestamp) -> Value,
@@ -60,7 +60,7 @@ impl Column {
     }
 
     /// A column of whole numbers.
-    pub const fn integer(
+    pub(crate) const fn integer(
         name: &'static str,
         description: &'static str,
         cell: fn(&Value, Timestamp) -> Value,
@@ -69,7 +69,7 @@ impl Column {
     }
 
     /// A column of yes or no.
-    pub const fn boolean(
+    pub(crate) const fn boolean(
         name: &'static str,
         description: &'static str,
         cell: fn(&Value, Timestamp) -> Value,
@@ -78,7 +78,7 @@ impl Column {
     }
 
     /// The same column, shown only with `-o wide`.
-    pub const fn wide(self) -> Self {
+    pub(crate) const fn wide(self) -> Self {
         Self { priority: 1, ..self }
     }
 }
@@ -87,7 +87,7 @@ impl Column {
 pub(super) const NAME_AND_AGE: &[Column] = &[Column::NAME, Column::AGE];
 
 /// The value at a JSON pointer; empty text if there is none.
-pub fn field(object: &Value, pointer: &str) -> Value {
+pub(crate) fn field(object: &Value, pointer: &str) -> Value {
     match object.pointer(pointer) {
         Some(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => value.clone(),
         _ => Value::String(String::new()),
@@ -95,30 +95,30 @@ pub fn field(object: &Value, pointer: &str) -> Value {
 }
 
 /// The number at a JSON pointer; 0 if there is none.
-pub fn count(object: &Value, pointer: &str) -> Value {
+pub(crate) fn count(object: &Value, pointer: &str) -> Value {
     object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default().into()
 }
 
 /// Comma-separated texts; `<none>` if there is none.
-pub fn joined(texts: impl IntoIterator<Item = String>) -> Value {
+pub(crate) fn joined(texts: impl IntoIterator<Item = String>) -> Value {
     let texts: Vec<_> = texts.into_iter().collect();
     if texts.is_empty() { "<none>".into() } else { texts.join(",").into() }
 }
 
 /// Time since the RFC 3339 time at a JSON pointer, as kubectl prints it.
-pub fn age(object: &Value, pointer: &str, now: Timestamp) -> Value {
+pub(crate) fn age(object: &Value, pointer: &str, now: Timestamp) -> Value {
     let time = object.pointer(pointer).and_then(Value::as_str).and_then(|text| since(text, now));
     time.unwrap_or_else(|| "<unknown>".to_owned()).into()
 }
 
 /// Time since an RFC 3339 time, as kubectl prints it; none if the text is no time.
-pub fn since(text: &str, now: Timestamp) -> Option<String> {
+pub(crate) fn since(text: &str, now: Timestamp) -> Option<String> {
     let time = text.parse::<Timestamp>().ok()?;
     Some(human(now.as_second() - time.as_second()))
 }
 
 /// `apimachinery/pkg/util/duration.HumanDuration`.
-pub fn human(seconds: i64) -> String {
+pub(crate) fn human(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     let pair = |big: i64, big_unit: &str, small: i64, small_unit: &str| {
         if small == 0 { format!("{big}{big_unit}") } else { format!("{big}{big_unit}{small}{small_unit}") }

@@ -15,14 +15,14 @@ use apimachinery::{FieldPath, meta::Scope, names::NameRule, status::GroupResourc
 use serde_json::Value;
 
 pub(crate) use catalog::{Catalog, Served};
-pub use columns::{Column, age, count, field, human as human_duration, joined, since};
-pub use error_list::ErrorList;
+pub(crate) use columns::{Column, age, count, field, human as human_duration, joined, since};
+pub(crate) use error_list::ErrorList;
 
 use crate::{auth::User, crd::Custom, store::ResourceKey};
 
 /// When `metadata.generation` rises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Generation {
+pub(crate) enum Generation {
     /// The kind has none.
     None,
     /// Never: it is 1 and stays so.
@@ -35,7 +35,7 @@ pub enum Generation {
 
 /// A kind whose stored form is another version or group of the same objects.
 #[derive(Clone, Copy)]
-pub struct Conversion {
+pub(crate) struct Conversion {
     /// Group of the resource that stores the objects.
     pub group: &'static str,
     /// The resource that stores them.
@@ -48,7 +48,7 @@ pub struct Conversion {
 
 /// A part of an object with a life of its own, or an action on it, below the object's URL.
 #[derive(Clone, Copy)]
-pub struct Subresource {
+pub(crate) struct Subresource {
     /// Its name in the URL.
     pub name: &'static str,
     /// Group of the kind that goes in and out.
@@ -69,7 +69,7 @@ pub struct Subresource {
 
 impl Subresource {
     /// Verbs of a part that is read and written.
-    pub const PART: &'static [&'static str] = &["get", "patch", "update"];
+    pub(crate) const PART: &'static [&'static str] = &["get", "patch", "update"];
 
     /// What goes through to somebody else, with options of a kind.
     pub(crate) const fn proxy(kind: &'static str) -> Self {
@@ -90,12 +90,12 @@ impl Subresource {
 }
 
 /// Every verb of a collection.
-pub const ALL_VERBS: &[&str] =
+pub(crate) const ALL_VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// One row of the table.
 #[derive(Clone)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// API group; empty for core.
     pub group: &'static str,
     /// API version.
@@ -175,7 +175,7 @@ pub struct Kind {
 
 /// A kind that is served: a row of the table, or one that a CustomResourceDefinition brought and may take away.
 #[derive(Clone)]
-pub enum KindRef {
+pub(crate) enum KindRef {
     /// A row of the table.
     Fixed(&'static Kind),
     /// What a CustomResourceDefinition brought. Requests and watches that are under way keep it.
@@ -195,7 +195,7 @@ impl Deref for KindRef {
 
 impl Kind {
     /// A built-in namespaced kind without peculiarities, to be completed with struct update syntax.
-    pub const BUILT_IN: Self = Self {
+    pub(crate) const BUILT_IN: Self = Self {
         group: "",
         version: "v1",
         kind: "",
@@ -236,12 +236,12 @@ impl Kind {
     };
 
     /// Whether it is the kind of a group and a plural name: custom kinds may have any name in groups of their own.
-    pub fn is(&self, group: &str, plural: &str) -> bool {
+    pub(crate) fn is(&self, group: &str, plural: &str) -> bool {
         self.group == group && self.plural == plural
     }
 
     /// `apps/v1`, or `v1`.
-    pub fn api_version(&self) -> String {
+    pub(crate) fn api_version(&self) -> String {
         if self.group.is_empty() {
             self.version.to_owned()
         } else {
@@ -250,12 +250,12 @@ impl Kind {
     }
 
     /// Group and resource, for messages.
-    pub fn resource(&self) -> GroupResource {
+    pub(crate) fn resource(&self) -> GroupResource {
         GroupResource::new(self.group, self.plural)
     }
 
     /// Where its objects are stored.
-    pub fn storage(&self) -> ResourceKey {
+    pub(crate) fn storage(&self) -> ResourceKey {
         match &self.conversion {
             Some(conversion) => ResourceKey::new(conversion.group, conversion.resource),
             None => ResourceKey::new(self.group, self.plural),
@@ -263,7 +263,7 @@ impl Kind {
     }
 
     /// Whether its objects are stored under a resource.
-    pub fn is_stored_as(&self, resource: &ResourceKey) -> bool {
+    pub(crate) fn is_stored_as(&self, resource: &ResourceKey) -> bool {
         let (group, plural) = match &self.conversion {
             Some(conversion) => (conversion.group, conversion.resource),
             None => (self.group, self.plural),
@@ -272,7 +272,7 @@ impl Kind {
     }
 
     /// Group and version that its objects are stored in; none if there are no objects.
-    pub fn stored_version(&self) -> Option<(&str, &str)> {
+    pub(crate) fn stored_version(&self) -> Option<(&str, &str)> {
         if !self.verbs.contains(&"create") || !self.verbs.contains(&"get") {
             return None;
         }
@@ -286,12 +286,12 @@ impl Kind {
     }
 
     /// Whether it lives in namespaces.
-    pub fn namespaced(&self) -> bool {
+    pub(crate) fn namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
     }
 
     /// The type that it has in kube-apiserver, which some messages tell.
-    pub fn go_type(&self) -> String {
+    pub(crate) fn go_type(&self) -> String {
         let package = match self.group.split('.').next() {
             _ if !self.built_in => "unstructured",
             Some("" | "events") | None => "core",
@@ -302,7 +302,7 @@ impl Kind {
     }
 
     /// Every subresource, scale and status included, in alphabetical order.
-    pub fn all_subresources(&self) -> Vec<Subresource> {
+    pub(crate) fn all_subresources(&self) -> Vec<Subresource> {
         let mut all = self.subresources.to_vec();
         if self.scale {
             all.push(Subresource::SCALE);
@@ -327,7 +327,7 @@ impl Kind {
     }
 
     /// The subresource of a name.
-    pub fn subresource(&self, name: &str) -> Option<Subresource> {
+    pub(crate) fn subresource(&self, name: &str) -> Option<Subresource> {
         let own = self.subresources.iter().find(|part| part.name == name).copied();
         own.or_else(|| match name {
             "scale" => self.scale.then_some(Subresource::SCALE),
@@ -337,7 +337,7 @@ impl Kind {
     }
 
     /// The stored form of an object of this kind.
-    pub fn to_stored(&self, object: Value) -> Value {
+    pub(crate) fn to_stored(&self, object: Value) -> Value {
         match (&self.conversion, &self.custom) {
             (Some(conversion), _) => (conversion.to_stored)(object),
             (None, Some(custom)) => custom.to_stored(object),
@@ -355,7 +355,7 @@ impl Kind {
     }
 
     /// An object of this kind from its stored form.
-    pub fn from_stored(&self, object: Value) -> Value {
+    pub(crate) fn to_served(&self, object: Value) -> Value {
         match (&self.conversion, &self.custom) {
             (Some(conversion), _) => (conversion.from_stored)(object),
             (None, Some(custom)) => custom.to_served(object),
@@ -364,7 +364,7 @@ impl Kind {
     }
 
     /// The names of all selectable fields.
-    pub fn selectable_names(&self) -> Vec<&'static str> {
+    pub(crate) fn selectable_names(&self) -> Vec<&'static str> {
         // Kinds that say what they can be selected by name the namespace only if they have one; all others take it from everybody.
         let anybody = self.built_in && self.selectable.is_empty();
         let namespace = (anybody || self.namespaced()).then_some("metadata.namespace");
@@ -376,7 +376,7 @@ impl Kind {
     }
 
     /// The values of an object's selectable fields, metadata included.
-    pub fn field_values(&self, object: &Value) -> BTreeMap<String, String> {
+    pub(crate) fn field_values(&self, object: &Value) -> BTreeMap<String, String> {
         [("metadata.name", "/metadata/name"), ("metadata.namespace", "/metadata/namespace")]
             .iter()
             .chain(self.selectable)
@@ -409,24 +409,24 @@ fn zero(field: &str) -> &'static str {
 }
 
 /// All kinds.
-pub struct Registry {
+pub(crate) struct Registry {
     kinds: Vec<&'static Kind>,
 }
 
 impl Registry {
     /// The kinds of this server.
-    pub fn get() -> &'static Self {
+    pub(crate) fn get() -> &'static Self {
         static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry { kinds: crate::kinds::all() });
         &REGISTRY
     }
 
     /// Every kind.
-    pub fn kinds(&self) -> &[&'static Kind] {
+    pub(crate) fn kinds(&self) -> &[&'static Kind] {
         &self.kinds
     }
 
     /// The kind behind a URL.
-    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
         self.kinds
             .iter()
             .copied()
@@ -435,14 +435,14 @@ impl Registry {
     }
 
     /// The kind whose own form is stored under a resource.
-    pub fn stored_as(&self, resource: &ResourceKey) -> Option<&'static Kind> {
+    pub(crate) fn stored_as(&self, resource: &ResourceKey) -> Option<&'static Kind> {
         self.kinds.iter().copied().find(|kind| {
             kind.conversion.is_none() && kind.plural == &*resource.resource && kind.group == &*resource.group
         })
     }
 
     /// Group versions, core first, in order of the table.
-    pub fn group_versions(&self) -> Vec<(&'static str, &'static str)> {
+    pub(crate) fn group_versions(&self) -> Vec<(&'static str, &'static str)> {
         let mut found = Vec::new();
         for kind in &self.kinds {
             let pair = (kind.group, kind.version);

@@ -195,5 +195,5 @@ impl Call {
 
 /// Parses a stored object, in the form of `kind`.
 pub(crate) fn parse(kind: &Kind, stored: &Stored) -> Result<Value, ApiError> {
-    stored.value().map(|value| kind.from_stored(value)).map_err(ApiError::internal)
+    stored.value().map(|value| kind.to_served(value)).map_err(ApiError::internal)
 }

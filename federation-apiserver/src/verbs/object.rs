@@ -390,7 +390,7 @@ pub(crate) fn selectable_fields(kind: &Kind, stored: &Value) -> BTreeMap<String,
         kinds
             .filter(|kind| !kind.selectable.is_empty() && kind.is_stored_as(&resource))
             .flat_map(|kind| match &kind.conversion {
-                Some(_) => kind.field_values(&kind.from_stored(stored.clone())),
+                Some(_) => kind.field_values(&kind.to_served(stored.clone())),
                 None => kind.field_values(stored),
             })
             .collect()

@@ -355,7 +355,7 @@ impl Stream {
 
     fn tell(&mut self, view: &View<'_>) -> Option<Bytes> {
         let Some(left) = view.left else { return self.frame(view.event, view.stored) };
-        let mut value = self.kind.from_stored(view.stored.value().ok()?);
+        let mut value = self.kind.to_served(view.stored.value().ok()?);
         value["metadata"]["resourceVersion"] = left.to_string().into();
         Some(self.frame_of_value(view.event, value).into())
     }

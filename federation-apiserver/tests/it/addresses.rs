@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use federation_apiserver::{
-    allocation::Ranges,
+    Ranges,
     housekeeping::{Options, Service},
 };
 use http::{Method, StatusCode};

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::{Buf as _, Bytes, BytesMut};
-use federation_apiserver::{Parts, cache::Bounds, http::Body, store};
+use federation_apiserver::{
+    Parts, store,
+    testing::{Body, Bounds},
+};
 use futures::FutureExt as _;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
