@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
     fn fraction(&mut self, fraction: Fraction) -> Result<i32, Error<'a>> {
         let length = match fraction {
             Fraction::Any if !self.begins_fraction() => return Ok(0),
-            Fraction::Any => (1..).find(|at| !self.is_digit(*at)).unwrap_or_default(),
+            Fraction::Any => (1..=self.rest.len()).find(|at| !self.is_digit(*at)).unwrap_or_default(),
             Fraction::Micros => 7,
         };
         if !self.begins_fraction() || !(1..length).all(|at| self.is_digit(at)) {

@@ -32,7 +32,7 @@ pub struct Health {
     checks: Arc<RwLock<BTreeMap<&'static str, BTreeMap<u64, String>>>>,
     shares: Arc<AtomicU64>,
     // What else must be ready.
-    parts: Arc<[(&'static str, Health)]>,
+    parts: Arc<[(&'static str, Self)]>,
 }
 
 /// One of several that a check is about, such as workers of one name: it passes when all of them are well.
