@@ -49,7 +49,9 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     if options.list {
-        ALL.iter().for_each(|target| println!("{:<14}{}", target.name, target.what));
+        for target in ALL {
+            println!("{:<14}{}", target.name, target.what);
+        }
         return ExitCode::SUCCESS;
     }
     if let Some(unknown) = options.only.iter().find(|name| ALL.iter().all(|target| target.name != **name)) {

@@ -17,7 +17,7 @@ pub(crate) fn text(dice: &mut Dice, samples: &[&str], words: &[&str]) -> String 
             3 => {
                 let copy: Vec<char> = letters[at..end].to_vec();
                 let to = dice.below(letters.len() + 1);
-                for _ in 0..1 + dice.below(3) {
+                for _ in 0..=dice.below(3) {
                     insert(&mut letters, to, copy.iter().copied());
                 }
             }
@@ -101,7 +101,7 @@ pub(crate) fn message(dice: &mut Dice, sample: &[u8]) -> Vec<u8> {
         return octets(dice, sample);
     }
     let Some(mut fields) = fields(sample) else { return octets(dice, sample) };
-    for _ in 0..1 + dice.below(3) {
+    for _ in 0..=dice.below(3) {
         let at = dice.below(fields.len());
         match dice.below(8) {
             0 if !fields.is_empty() => drop(fields.remove(at)),

@@ -167,6 +167,7 @@ impl Probing {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::sync::atomic::{AtomicU32, Ordering};

@@ -30,7 +30,7 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(options: Options) -> Result<()> {
     let client = options.connection.client().await?;
-    drain(&client, &options.cluster, (!options.no_wait).then(|| options.timeout)).await?;
+    drain(&client, &options.cluster, (!options.no_wait).then_some(options.timeout)).await?;
     println!("cluster/{} {}", options.cluster, if options.no_wait { "draining" } else { "drained" });
     Ok(())
 }

@@ -57,7 +57,7 @@ fn printed(format: Output, what: &impl Printed) -> Result<String> {
         }
         Output::Name => {
             let Some(names) = what.names() else { bail!("this has no name: use -o table, json or yaml") };
-            names.iter().map(|name| format!("{name}\n")).collect()
+            names.iter().flat_map(|name| [name.as_str(), "\n"]).collect()
         }
     })
 }

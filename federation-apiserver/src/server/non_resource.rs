@@ -115,7 +115,7 @@ pub(super) async fn described(
 /// not look at it.
 fn is_for_get(path: &str) -> bool {
     match path.split('/').collect::<Vec<_>>().as_slice() {
-        ["", "api"] | ["", "version"] => true,
+        ["", "api" | "version"] => true,
         ["", "api", version] => is_of_the_table("", version),
         ["", "apis", group, version] => is_of_the_table(group, version),
         _ => matches!(path, ISSUER_PATH | KEY_PATH),

@@ -156,7 +156,7 @@ impl Drills {
             // What a drill came to is written until it stands, however often that fails.
             if !course.status.phase.is_over() || course.status != course.written {
                 let step = async {
-                    self.go_on(context, runner, drill, course, facts::facts(context, drill, other)).await
+                    self.go_on(context, runner, drill, course, facts::facts(context, drill, other)).await;
                 };
                 if let Err(panicked) = tasks::caught("drills", step).await {
                     self.break_off(context, drill.name(), &panicked, courses);

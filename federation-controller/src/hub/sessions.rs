@@ -460,6 +460,7 @@ pub(crate) enum Heard {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use tonic::codec::{DecodeBuf, Decoder};
 

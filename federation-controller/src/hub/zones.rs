@@ -543,8 +543,8 @@ mod tests {
         assert_eq!(zones.0.admissions.available_permits(), STREAMS);
     }
 
-    fn message(message: v1::dns_message::Message) -> Result<v1::DnsMessage, Status> {
-        Ok(v1::DnsMessage { message: Some(message) })
+    fn message(message: v1::dns_message::Message) -> v1::DnsMessage {
+        v1::DnsMessage { message: Some(message) }
     }
 
     #[tokio::test]
@@ -562,16 +562,16 @@ mod tests {
             admission,
         ));
         let hello = v1::DnsHello { instance: "a".into(), pieces: true, ..v1::DnsHello::default() };
-        votes.send(message(v1::dns_message::Message::Hello(hello))).await.expect("it is open");
+        votes.send(Ok(message(v1::dns_message::Message::Hello(hello)))).await.expect("it is open");
         // It reads nothing before all of its votes are taken, and then one piece of several.
         let heard = async {
             for _ in 0..100 {
                 let vote = v1::dns_message::Message::Votes(v1::ProbeVotes::default());
-                votes.send(message(vote)).await.expect("it is open");
+                votes.send(Ok(message(vote))).await.expect("it is open");
             }
             let piece = pieces.recv().await.expect("it is open").expect("a piece");
             assert!(piece.more, "there are several");
-            votes.send(message(v1::dns_message::Message::Served(v1::ZoneServed { epoch: 3 }))).await
+            votes.send(Ok(message(v1::dns_message::Message::Served(v1::ZoneServed { epoch: 3 })))).await
         };
         let heard = tokio::time::timeout(Duration::from_secs(20), heard).await;
         heard.expect("the hub reads although its pieces are not read").expect("it is open");

@@ -152,7 +152,7 @@ pub(super) fn patches() -> Case {
         if !has_null(&other) && object.is_object() && other.is_object() {
             same("what differs, merged", &merged, &other)?;
         }
-        let mut patched = object.clone();
+        let mut patched = object;
         merge::apply(&mut patched, &patch);
         Ok(())
     })

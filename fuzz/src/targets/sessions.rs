@@ -146,7 +146,7 @@ fn hub_messages() -> Vec<Vec<u8>> {
         Down::Event(v1::DeliverEvent::default()),
         Down::HeartbeatAck(v1::HeartbeatAck { sequence: 7, ..v1::HeartbeatAck::default() }),
         Down::Probes(v1::Probes::default()),
-        Down::Isolate(v1::Isolate { drill: "d".into(), lease_ms: 5000, ..v1::Isolate::default() }),
+        Down::Isolate(v1::Isolate { drill: "d".into(), lease_ms: 5000 }),
         Down::Plans(v1::Plans::default()),
         Down::Look(v1::Look::default()),
     ];
