@@ -43,11 +43,10 @@ fn json_error(text: &[u8], error: &serde_json::Error) -> String {
     }
 }
 
-/// The letter at a line and a column, both from 1.
+/// The letter at a line and a column, both from 1. Go takes the byte that is there for a letter of its own.
 fn letter_at(text: &[u8], line: usize, column: usize) -> Option<char> {
     let line = text.split(|byte| *byte == b'\n').nth(line.checked_sub(1)?)?;
-    let rest = line.get(column.checked_sub(1)?..)?;
-    String::from_utf8_lossy(rest).chars().next()
+    line.get(column.checked_sub(1)?).map(|byte| char::from(*byte))
 }
 
 /// Why a JSON value is no object, as Go says when it looks for its kind; none if it may be one.
@@ -95,6 +94,7 @@ mod tests {
         check("{} x", "invalid character 'x' after top-level value");
         check("{\n'a':1}", "invalid character '\\'' looking for beginning of object key string");
         check("x", "invalid character 'x' looking for beginning of value");
+        check("é", "invalid character 'Ã' looking for beginning of value");
     }
 
     #[test]
