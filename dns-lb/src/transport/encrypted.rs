@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::quic::{bind_quic, quic, quic_endpoint};
 use super::{
-    Certificate, CertificateError, ConnectionLimiter, Handler, Limits, adopt, bind, https, listen, serve,
+    Certificate, CertificateError, ConnectionLimiter, Handler, Limits, PART, adopt, bind, https, listen, serve,
 };
 use crate::metrics::Transport;
 use crate::takeover::Inherited;
@@ -173,7 +173,7 @@ impl Encrypted {
                 let accept = move || {
                     listen(listener.clone(), limiter.clone(), served.clone(), ending.clone(), handle.clone())
                 };
-                tasks.spawn(supervise("door", health.clone(), shutdown, accept));
+                tasks.spawn(supervise(PART, health.clone(), shutdown, accept));
             }
         }
         let handler = handler(Transport::Quic, ConnectionLimiter::new(limits));
@@ -181,7 +181,7 @@ impl Encrypted {
             let endpoint = quic_endpoint(socket, &certificate, &limits).map_err(EncryptedError::Quic)?;
             let (served, handler, shutdown) = (tasks.clone(), handler.clone(), handler.shutdown.clone());
             let accept = move || quic(endpoint.clone(), served.clone(), handler.clone());
-            tasks.spawn(supervise("door", health.clone(), shutdown, accept));
+            tasks.spawn(supervise(PART, health.clone(), shutdown, accept));
         }
         let ending = handler.shutdown.clone();
         let follow = move || certificate.clone().follow(ending.clone());

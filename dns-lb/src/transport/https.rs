@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use federation_runtime::tasks;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -20,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Handler;
+use super::{Handler, PART};
 use super::freshness::freshness;
 
 /// Where queries are taken (the path of RFC 8484's examples, which clients know).
@@ -61,7 +62,13 @@ where
     let served = client.clone();
     let service = service_fn(move |request| {
         let client = served.clone();
-        async move { Ok::<_, Infallible>(client.respond(request).await) }
+        async move {
+            let response = tasks::caught(PART, client.respond(request)).await;
+            Ok::<_, Infallible>(response.unwrap_or_else(|panicked| {
+                tracing::error!(%panicked, "a query was lost");
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "answering failed")
+            }))
+        }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

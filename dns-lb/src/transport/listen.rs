@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
-use super::ConnectionLimiter;
+use super::{ConnectionLimiter, to_the_end};
 
 /// Connections that wait to be accepted; the kernel has a limit of its own.
 const BACKLOG: i32 = 1024;
@@ -69,9 +69,7 @@ pub async fn listen<H, F>(
         let Some(permit) = limiter.admit(permit, client.ip()) else { return };
         let served = handle(stream, client);
         tasks.spawn(async move {
-            if let Err(error) = served.await {
-                tracing::debug!(%error, "a connection ended");
-            }
+            to_the_end(served).await;
             drop(permit);
         });
     };
@@ -99,5 +97,42 @@ pub async fn listen<H, F>(
         && let Some(Ok(accepted)) = listener.accept().now_or_never()
     {
         serve(accepted, permit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use federation_runtime::endpoints::Metrics;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::transport::{Limits, PART};
+
+    #[tokio::test]
+    async fn a_connection_that_panics_is_counted_and_the_next_one_is_served() {
+        let listener = bind("127.0.0.1:0".parse().expect("an address"), false).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let limiter = ConnectionLimiter::new(Limits::default());
+        let served = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let count = served.clone();
+        let handle = move |_: TcpStream, _| {
+            let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            async move {
+                assert!(number > 0, "serving fails");
+                Ok(())
+            }
+        };
+        let (tasks, shutdown) = (TaskTracker::new(), Shutdown::new());
+        let accept =
+            tokio::spawn(listen(Arc::new(listener), limiter, tasks, shutdown.clone(), Arc::new(handle)));
+        for number in 1..=2 {
+            let mut client = TcpStream::connect(address).await.expect("a connection");
+            assert_eq!(client.read(&mut [0]).await.expect("it is closed"), 0);
+            assert_eq!(served.load(std::sync::atomic::Ordering::SeqCst), number);
+        }
+        let line = format!("federation_task_failures_total{{task=\"{PART}\"}} 1");
+        assert!(Metrics::new().encode().lines().any(|found| found == line));
+        shutdown.start();
+        accept.await.expect("it ends");
     }
 }

@@ -3,6 +3,10 @@
 //! Each transport has a [`ConnectionLimiter`], which limits its connections, and a [`Responder`], which answers queries with the same function as the
 //! UDP threads.
 
+use std::io;
+
+use federation_runtime::tasks;
+
 mod certificate;
 mod encrypted;
 mod freshness;
@@ -23,3 +27,15 @@ pub use limiter::{ConnectionLimiter, ConnectionPermit, Limits};
 pub use listen::{adopt, bind, listen};
 pub use responder::Responder;
 pub use stream::serve;
+
+/// How failures of listeners and of what they serve are counted.
+const PART: &str = "door";
+
+/// Serves one connection to its end. A panic is counted, and ends no other.
+async fn to_the_end(served: impl Future<Output = io::Result<()>>) {
+    match tasks::caught(PART, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection ended"),
+        Err(panicked) => tracing::error!(%panicked, "a connection was lost"),
+    }
+}

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use federation_runtime::tasks;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ReadExactError, RecvStream, SendStream,
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::handler::Response;
-use super::{Certificate, ConnectionPermit, Handler, Limits};
+use super::{Certificate, ConnectionPermit, Handler, Limits, PART, to_the_end};
 use crate::answer::has_keepalive;
 
 /// RFC 9250 section 4.3.
@@ -116,16 +117,14 @@ async fn client_of(incoming: Incoming, permit: ConnectionPermit, handler: Handle
         streams(&connection, &handler).await;
         io::Result::Ok(())
     };
-    if let Err(error) = served.await {
-        tracing::debug!(%error, "a connection ended");
-    }
+    to_the_end(served).await;
     drop(permit);
 }
 
 /// Answers the client's queries until it is silent for too long, or breaks the protocol.
 async fn streams(connection: &Connection, handler: &Handler) {
     let open = Arc::new(AtomicUsize::new(0));
-    let tasks = TaskTracker::new();
+    let queries = TaskTracker::new();
     let code = loop {
         let accepted = tokio::select! {
             accepted = timeout(handler.limiter.idle_timeout(), connection.accept_bi()) => accepted,
@@ -135,11 +134,13 @@ async fn streams(connection: &Connection, handler: &Handler) {
             Ok(Ok((send, receive))) => {
                 open.fetch_add(1, Relaxed);
                 let (connection, handler, open) = (connection.clone(), handler.clone(), open.clone());
-                tasks.spawn(async move {
+                queries.spawn(async move {
                     // A stream has its time, so that none stays for ever.
                     let query = Query { connection: &connection, handler: &handler };
-                    if let Err(fault) = query.serve(send, receive).await {
-                        connection.close(fault, b"");
+                    match tasks::caught(PART, query.serve(send, receive)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(fault)) => connection.close(fault, b""),
+                        Err(panicked) => tracing::error!(%panicked, "a query was lost"),
                     }
                     open.fetch_sub(1, Relaxed);
                 });
@@ -151,8 +152,8 @@ async fn streams(connection: &Connection, handler: &Handler) {
             Err(_) => {}
         }
     };
-    tasks.close();
-    let ended = timeout(handler.limiter.message_timeout(), tasks.wait()).await;
+    queries.close();
+    let ended = timeout(handler.limiter.message_timeout(), queries.wait()).await;
     connection.close(if ended.is_ok() { code } else { EXCESSIVE_LOAD }, b"");
 }
 
