@@ -35,8 +35,6 @@ use crate::udp::{Limit, Rng};
 
 pub use self::error::Error;
 
-/// How often freshness is looked at.
-const REVIEW: Duration = Duration::from_secs(1);
 /// How often readiness is looked at until it is said.
 const READY: Duration = Duration::from_millis(20);
 /// How long connections have to end at a shutdown.
@@ -219,16 +217,15 @@ impl Service {
         if let Some(hub) = &self.hub {
             start.hub(hub, &self.addresses, self.meet);
         }
+        start.review();
         tracing::info!(addresses = ?self.addresses, udp_threads = handles.len(), "answering");
         let mut successor = match &options.takeover {
             Some(path) => Some(start.takeover(path, self.predecessor, sockets).await?),
             None => None,
         };
-        let mut review = tokio::time::interval(REVIEW);
         loop {
             tokio::select! {
                 () = shutdown.wait() => break,
-                _ = review.tick() => state.review(),
                 () = succession(&mut successor) => {
                     tracing::info!("a successor answers: draining");
                     succeeded.store(true, Relaxed);

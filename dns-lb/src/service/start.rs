@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use federation_prober::Probing;
 use federation_runtime::endpoints::Health;
@@ -28,6 +29,9 @@ use crate::transfer::{Keys, Transfers, notify};
 use crate::transport::{self, ConnectionLimiter, Encrypted, Handler, Responder};
 use crate::udp::{Clock, Limit, Limiter, Rng, Worker, restarted};
 use crate::zone::step;
+
+/// How often freshness is looked at.
+const REVIEW: Duration = Duration::from_secs(1);
 
 /// What the parts are started with.
 pub(super) struct Start<'s> {
@@ -85,6 +89,12 @@ impl Start<'_> {
             handles.push(thread.spawn(run).map_err(Error::Thread)?);
         }
         Ok(UdpThreads { handles, ends })
+    }
+
+    /// Looks at what time changes in what is served: its freshness, a drill's end, signatures.
+    pub(super) fn review(&self) {
+        let (state, ending) = (self.state.clone(), self.shutdown.clone());
+        self.supervise("review", move || reviewed(state.clone(), ending.clone()));
     }
 
     /// A task for each secondary that is told of changes.
@@ -242,5 +252,15 @@ impl Start<'_> {
 
     fn rng(&mut self) -> Rng {
         Rng::new(self.rng.next_u64())
+    }
+}
+
+async fn reviewed(state: State, shutdown: Shutdown) {
+    let mut review = tokio::time::interval(REVIEW);
+    loop {
+        tokio::select! {
+            () = shutdown.wait() => return,
+            _ = review.tick() => state.review(),
+        }
     }
 }
