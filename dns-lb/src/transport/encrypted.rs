@@ -17,7 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use super::quic::{bind_quic, quic, quic_endpoint};
 use super::{
-    Certificate, CertificateError, ConnectionLimiter, Handler, Limits, PART, adopt, bind, https, listen, serve,
+    Certificate, CertificateError, ConnectionLimiter, Handler, Limits, PART, adopt, bind, https, listen,
+    serve,
 };
 use crate::metrics::Transport;
 use crate::takeover::Inherited;

@@ -21,8 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Handler, PART};
 use super::freshness::freshness;
+use super::{Handler, PART};
 
 /// Where queries are taken (the path of RFC 8484's examples, which clients know).
 const PATH: &str = "/dns-query";
