@@ -1,7 +1,7 @@
 //! CustomResourceDefinitions: kinds that come and go while the server runs.
 //!
 //! ```text
-//! POST a definition → validate, default → status: names accepted, established → stored
+//! POST a definition → validate, default → stored → status: names accepted, established → stored → the answer, which shows the first state
 //!        next request → registry::Catalog reads the definitions that changed → Definition → a Kind for each served version
 //!                     → discovery, OpenAPI, Table and verbs, as for the kinds of the table
 //! DELETE            → marked, with a finalizer → housekeeping removes the instances, then the definition
@@ -13,7 +13,8 @@
 //! - [`kinds`], [`validate`], [`structural_schema`]: the kind CustomResourceDefinition itself;
 //! - [`status`]: which names are accepted, and the conditions that show it.
 //!
-//! A definition is established by the write that creates it, not some time later: clients need not wait, and a restart finds it established.
+//! A definition is established before its creation is answered, not some time later: clients need not wait. Should the server end between the
+//! two writes, housekeeping does the second one after the restart.
 
 pub(crate) mod conversion;
 pub(crate) mod custom;

@@ -76,6 +76,12 @@ impl TakenNames {
     }
 }
 
+/// The status of a definition that nobody has looked at yet. Only the version that its objects are stored in is known.
+pub(crate) fn begin(object: &mut Value) {
+    object["status"] = json!({"conditions": null, "acceptedNames": Names::default().value()});
+    store_version(object);
+}
+
 /// Brings the status of a definition up to date with its spec and the names of others.
 pub(crate) fn settle(object: &mut Value, taken: &TakenNames, now: &str) {
     let wanted = Names::read(&object["spec"]["names"]);

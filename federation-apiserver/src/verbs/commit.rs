@@ -9,7 +9,7 @@ use apimachinery::{
 };
 use serde_json::Value;
 
-use super::{Call, object, patch};
+use super::{Call, definition, object, patch};
 use crate::{
     admission::{self, webhook},
     store::{Encoded, Key, ResourceKey, Stored, Write, WriteError},
@@ -89,7 +89,10 @@ pub(super) async fn create(
         let within = check_namespace(call, name)?;
         let write = Write::Create { key: key.clone(), object: object.clone(), within };
         match call.shared.storage.write(write).await {
-            Ok(stored) => return Ok(stored),
+            Ok(stored) => {
+                definition::establish(call, &stored).await;
+                return Ok(stored);
+            }
             Err(WriteError::Exists(existing)) => return Err(taken(&existing)),
             Err(WriteError::Moved) => {}
             Err(error) => return Err(unavailable(&error)),
@@ -157,7 +160,7 @@ const OBJECT_MAX_BYTES: usize = 3 << 19;
 /// Serializes an object for the store. Refuses what etcd would: members keep their objects there, and agents take no larger ones. An object
 /// of an older hub may shrink. If it is too large only with what is known of its fields' owners, that is forgotten, as kube-apiserver does
 /// it; but an apply is for nothing without.
-async fn encode(call: &Call, object: Value, before: usize) -> Result<Encoded, ApiError> {
+pub(super) async fn encode(call: &Call, object: Value, before: usize) -> Result<Encoded, ApiError> {
     let max = OBJECT_MAX_BYTES.max(before);
     let object = object::encode_for(call, object).await?;
     if object.size() <= max {

@@ -4,7 +4,7 @@ use apimachinery::{ApiError, names};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Call, commit, metadata, object, patch, restore};
+use super::{Call, commit, definition, metadata, object, patch, restore};
 use crate::{
     admission,
     auth::authz::{self, Decision},
@@ -113,7 +113,7 @@ fn finish_as(call: &Call, mut object: Value, kept: Option<&Value>) -> Result<Val
     (kind.prepare_create)(&mut object);
     let old_ways = (kind.carry_over)(&mut object);
     call.shared_warnings.lock().extend(old_ways);
-    call.settle_definition(&mut object);
+    definition::begin(call, &mut object);
     call.allocate(&mut object, None)?;
     (kind.sign)(&mut object, None, &call.user, &crate::deletion::seconds(call.now));
     match kept {
@@ -131,7 +131,7 @@ pub(super) fn as_new(call: &Call, manifest: Value) -> Result<Value, ApiError> {
     object::complete(kind, &mut object, str::to_owned, "", call.now)?;
     (kind.prepare_create)(&mut object);
     (kind.carry_over)(&mut object);
-    call.settle_definition(&mut object);
+    definition::begin(call, &mut object);
     Ok(object)
 }
 

@@ -11,6 +11,7 @@ mod component_status;
 mod connect;
 mod create;
 mod decode;
+mod definition;
 mod delete;
 mod evict;
 mod fairness;

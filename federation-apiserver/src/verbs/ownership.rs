@@ -67,6 +67,18 @@ impl Call {
         owned.unwrap_or(object)
     }
 
+    /// Keeps `metadata.managedFields` for a write of the status of a built-in kind by the server itself.
+    pub(super) fn own_status(&self, old: &Value, mut object: Value, name: &str) -> Value {
+        let (api_version, now) = (self.kind.api_version(), deletion::seconds(self.now));
+        let subresource = "status";
+        let resets = reset_fields(&self.kind, subresource);
+        let manager = Manager { name, api_version: &api_version, subresource, now: &now, resets };
+        self.with_table_type(&manager, |kind, manager| {
+            let _kept = apply::record_update(kind, Some(old), &mut object, manager);
+        });
+        object
+    }
+
     /// Runs a step of field ownership with the kind's type and the writer's name. Where a webhook converts the kind it runs again with what
     /// it asked for in vain.
     pub(super) async fn with_manager(

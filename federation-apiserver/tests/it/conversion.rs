@@ -109,7 +109,9 @@ fn old(name: &str, at: &str) -> Value {
 }
 
 /// The next frame of a watch.
-async fn next(body: &mut (impl http_body::Body<Data = Bytes, Error: std::fmt::Debug> + Unpin)) -> Value {
+pub(crate) async fn next(
+    body: &mut (impl http_body::Body<Data = Bytes, Error: std::fmt::Debug> + Unpin),
+) -> Value {
     serde_json::from_slice(&body.frame().await.unwrap().unwrap().into_data().unwrap()).unwrap()
 }
 

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::world::World;
+use crate::{conversion::next, world::World};
 
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const TABS: &str = "/apis/stable.example.com/v1/namespaces/demo/crontabs";
@@ -98,14 +98,40 @@ async fn a_definition_is_completed_and_its_kind_established() {
     assert_eq!(made["spec"]["names"]["listKind"], "CronTabList");
     assert_eq!(made["spec"]["names"]["singular"], "crontab");
     assert_eq!(made["spec"]["conversion"]["strategy"], "None");
-    assert_eq!(made["status"]["acceptedNames"], made["spec"]["names"]);
-    assert_eq!(made["status"]["storedVersions"], json!(["v1"]));
-    let kinds: Vec<_> = made["status"]["conditions"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
+    let nothing =
+        json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": ["v1"]});
+    assert_eq!(made["status"], nothing, "nobody has looked at it when it is made");
+    let path = format!("{CRDS}/crontabs.stable.example.com");
+    let settled = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    assert_eq!(settled["status"]["acceptedNames"], made["spec"]["names"]);
+    assert_eq!(settled["status"]["storedVersions"], json!(["v1"]));
+    let kinds: Vec<_> =
+        settled["status"]["conditions"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
     assert_eq!(kinds, ["NamesAccepted", "Established"]);
-    let path = format!("{CRDS}/crontabs.stable.example.com/status");
+    let owners = settled["metadata"]["managedFields"].as_array().unwrap();
+    let owner = owners.iter().find(|entry| entry["subresource"] == "status").unwrap();
+    assert_eq!((&owner["manager"], &owner["operation"]), (&json!("kube-apiserver"), &json!("Update")));
+    assert!(owner["fieldsV1"]["f:status"]["f:conditions"].is_object(), "{owner}");
+    let path = format!("{path}/status");
     let patched = world.expect(StatusCode::OK, Method::PATCH, &path, Some(json!({"status": null}))).await;
     assert_eq!(patched["status"]["storedVersions"], json!(["v1"]));
     assert_eq!(patched["status"]["acceptedNames"], made["spec"]["names"]);
+}
+
+#[tokio::test]
+async fn watchers_see_a_definition_come_and_then_be_established() {
+    let world = World::new().await;
+    let request = Request::get(format!("{CRDS}?watch=1&timeoutSeconds=20"));
+    let request = request.body(Full::<Bytes>::default()).unwrap();
+    let mut body = world.server.service().oneshot(request).await.unwrap().into_body();
+    world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(crontabs())).await;
+    let (come, established) = (next(&mut body).await, next(&mut body).await);
+    assert_eq!((&come["type"], &come["object"]["status"]["conditions"]), (&json!("ADDED"), &Value::Null));
+    let condition = &established["object"]["status"]["conditions"][1];
+    assert_eq!(
+        (&established["type"], &condition["type"], &condition["status"]),
+        (&json!("MODIFIED"), &json!("Established"), &json!("True"))
+    );
 }
 
 #[tokio::test]
@@ -305,8 +331,10 @@ async fn a_name_that_comes_free_is_accepted() {
     let mut other = crontabs();
     other["metadata"]["name"] = "othertabs.stable.example.com".into();
     other["spec"]["names"] = json!({"plural": "othertabs", "kind": "OtherTab", "shortNames": ["ct"]});
-    let made = world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(other)).await;
-    assert_eq!(made["status"]["conditions"][0]["reason"], "ShortNamesConflict");
+    world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(other)).await;
+    let path = format!("{CRDS}/othertabs.stable.example.com");
+    let refused = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    assert_eq!(refused["status"]["conditions"][0]["reason"], "ShortNamesConflict");
     let others = "/apis/stable.example.com/v1/othertabs";
     world.expect(StatusCode::NOT_FOUND, Method::GET, others, None).await;
     world.expect(StatusCode::OK, Method::DELETE, &format!("{CRDS}/crontabs.stable.example.com"), None).await;
@@ -401,12 +429,13 @@ async fn formats_are_kept_to_and_those_that_nobody_knows_are_warned_of() {
     }
     fields["bounded"]["maximum"] = json!(4_294_967_295_u32);
     let json = "application/json";
-    let (code, warnings, mut made) = world.warnings(with_type(Method::POST, CRDS, json, &definition)).await;
+    let (code, warnings, made) = world.warnings(with_type(Method::POST, CRDS, json, &definition)).await;
     assert_eq!(code, StatusCode::CREATED, "{made}");
     assert_eq!(warnings, [r#"299 - "unrecognized format \"zzz\"""#]);
-    made["metadata"]["labels"] = json!({"a": "b"});
     let path = format!("{CRDS}/crontabs.stable.example.com");
-    let (code, warnings, _) = world.warnings(with_type(Method::PUT, &path, json, &made)).await;
+    let mut labelled = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    let (code, warnings, _) = world.warnings(with_type(Method::PUT, &path, json, &labelled)).await;
     assert_eq!((code, warnings), (StatusCode::OK, vec![]), "only new ones are told");
     for (name, value, why) in [
         (

@@ -1,0 +1,52 @@
+//! What becomes of a new CustomResourceDefinition: as in kube-apiserver it is stored with a status that says nothing yet, and a second write
+//! accepts its names and establishes it. Watchers see both. The request is answered with the first, and after the second, so that whoever
+//! made the definition may use its kind at once.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Call, commit, object};
+use crate::{
+    crd,
+    store::{Stored, Write, WriteError},
+};
+
+/// The manager of the fields that the second write sets.
+const MANAGER: &str = "kube-apiserver";
+
+/// Rounds of the second write against other writers.
+const ROUNDS: usize = 64;
+
+/// The status of a new definition (`PrepareForCreate` of apiextensions-apiserver).
+pub(super) fn begin(call: &Call, object: &mut Value) {
+    if crd::is_definition(&call.kind) {
+        crd::status::begin(object);
+    }
+}
+
+/// Accepts the names of the definition that was just created, and establishes it. Where that fails, housekeeping does it later.
+pub(super) async fn establish(call: &Call, created: &Arc<Stored>) {
+    if !crd::is_definition(&call.kind) {
+        return;
+    }
+    let mut current = Arc::clone(created);
+    for _ in 0..ROUNDS {
+        let Ok(old) = call.old_value(&current).await else { return };
+        let mut settled = old.clone();
+        call.settle_definition(&mut settled);
+        if object::same(&old, &settled) {
+            return;
+        }
+        let settled = call.own_status(&old, settled, MANAGER);
+        let Ok(object) = commit::encode(call, settled, current.bytes.len()).await else { return };
+        let write = Write::Update { key: current.key.clone(), expect: Some(current.revision), object };
+        match call.shared.storage.write(write).await {
+            Err(WriteError::Conflict { .. }) => match call.shared.storage.get(&current.key) {
+                Some(newer) if !newer.meta.deleting => current = newer,
+                _ => return,
+            },
+            _ => return,
+        }
+    }
+}
