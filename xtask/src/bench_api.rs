@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use real_clusters::Kit;
 use serde_json::{Value, json};
 
+use crate::bench_api_bare;
 use crate::bench_api_client::{applies, creates, creates_in_turn, events, gets, lists};
 use crate::bench_api_servers::{Access, OTHER_PORT, OWN_PORT, Own, Real, Server};
 use crate::test::{cargo, command};
@@ -21,6 +22,8 @@ use crate::test::{cargo, command};
 const OBJECTS: usize = 10_000;
 const CLIENTS: usize = 32;
 const WATCHERS: usize = 100;
+/// Writes whose events are timed.
+const WATCHED_WRITES: usize = 40;
 /// After this without requests, memory is at rest.
 const REST: Duration = Duration::from_secs(5);
 
@@ -56,6 +59,9 @@ struct Metric {
 const fn at_most(name: &'static str, unit: &'static str, target: f64) -> Metric {
     Metric { name, unit, target: Some(target), more_is_better: false }
 }
+
+/// Where "write to event" is among them.
+const EVENTS: usize = 5;
 
 const METRICS: [Metric; 10] = [
     Metric { name: "creates, 32 clients", unit: "1/s", target: Some(8.0), more_is_better: true },
@@ -126,6 +132,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             summary[key][metric.name] = line.json();
         }
     }
+    if options.wants(&METRICS[EVENTS]) {
+        let mut medians = Vec::new();
+        for _ in 0..options.rounds {
+            let times = bench_api_bare::events(directory.path(), WATCHERS, WATCHED_WRITES);
+            medians.push(median(runtime.block_on(times)?));
+        }
+        let bare = median(medians);
+        println!("\n{:<36} {:>12} {bare:>12.2} ms", "the same bytes, bare TCP and sync", "");
+        summary["bare_write_to_event_ms"] = bare.into();
+    }
     println!("{summary}");
     anyhow::ensure!(!options.strict || missed == 0, "{missed} targets are missed");
     Ok(())
@@ -169,7 +185,7 @@ async fn measure(servers: [&dyn Server; 2], options: &Options) -> Result<Vec<[f6
                     2 => gets(target, all, 400).await?,
                     3 => lists(target, all, 3).await?,
                     4 => lists(target, &format!("{all}?resourceVersion=0"), 3).await?,
-                    5 => events(target, watched, &format!("w{round}"), WATCHERS, 40).await?,
+                    EVENTS => events(target, watched, &format!("w{round}"), WATCHERS, WATCHED_WRITES).await?,
                     _ => applies(target, "/apis/apps/v1/namespaces/turns/deployments", round, 100).await?,
                 };
                 samples[metric][which].push(median(times));

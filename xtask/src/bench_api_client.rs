@@ -47,7 +47,7 @@ type Wire = Connection<TokioIo<TlsStream<BufReader<TcpStream>>>, Full<Bytes>>;
 const JSON: &str = "application/json";
 const APPLY: &str = "application/apply-patch+yaml";
 /// An event that takes longer than this is lost.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes that are taken from the system at a time.
 const READ_BYTES: usize = 64 << 10;
 
@@ -297,7 +297,7 @@ pub(crate) async fn events(
     let list: serde_json::Value = serde_json::from_slice(&Client::connect(target).await?.get(path).await?)?;
     let version = list["metadata"]["resourceVersion"].as_str().context("a list without resourceVersion")?;
     let from = format!("{path}?watch=true&resourceVersion={version}");
-    let seen = Arc::new(Seen { expected: watchers, ..Seen::default() });
+    let seen = Arc::new(Seen::by(watchers));
     let mut tasks = Vec::new();
     let (started, mut begun) = tokio::sync::mpsc::unbounded_channel();
     for _ in 0..watchers {
@@ -313,7 +313,7 @@ pub(crate) async fn events(
         let body = config_map(&format!("{prefix}-{number:06}"));
         let start = Instant::now();
         client.ask("POST", path, JSON, &body).await?;
-        tokio::time::timeout(PATIENCE, seen.all.notified()).await.context("an event was lost")?;
+        tokio::time::timeout(PATIENCE, seen.all()).await.context("an event was lost")?;
         times.extend(seen.take().into_iter().map(|at| ms(at.duration_since(start))));
     }
     for task in tasks {
@@ -324,7 +324,7 @@ pub(crate) async fn events(
 
 /// When the events of one write were whole.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     expected: usize,
     count: AtomicUsize,
     times: Mutex<Vec<Instant>>,
@@ -333,7 +333,11 @@ struct Seen {
 }
 
 impl Seen {
-    fn note(&self, at: Instant) {
+    pub(crate) fn by(watchers: usize) -> Self {
+        Self { expected: watchers, ..Self::default() }
+    }
+
+    pub(crate) fn note(&self, at: Instant) {
         self.times.lock().unwrap_or_else(PoisonError::into_inner).push(at);
         if self.count.fetch_add(1, Ordering::AcqRel) + 1 == self.expected {
             self.count.store(0, Ordering::Release);
@@ -341,7 +345,12 @@ impl Seen {
         }
     }
 
-    fn take(&self) -> Vec<Instant> {
+    /// Waits until everybody has seen it.
+    pub(crate) async fn all(&self) {
+        self.all.notified().await;
+    }
+
+    pub(crate) fn take(&self) -> Vec<Instant> {
         std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -362,6 +371,6 @@ async fn receive(
     }
 }
 
-fn ms(time: Duration) -> f64 {
+pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

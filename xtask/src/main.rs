@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_api;
+mod bench_api_bare;
 mod bench_api_client;
 mod bench_api_plain;
 mod bench_api_servers;
