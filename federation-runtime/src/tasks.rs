@@ -201,21 +201,21 @@ mod tests {
 
     #[test]
     fn tasks_wake_each_other_within_one_turn_and_end_where_they_are() {
-        let (bell, count) = (Arc::new(Notify::new()), Arc::new(AtomicU32::new(0)));
+        let (turn, count) = (Arc::new(Notify::new()), Arc::new(AtomicU32::new(0)));
         at(0);
-        let (rung, counted) = (bell.clone(), count.clone());
+        let (own, counted) = (turn.clone(), count.clone());
         spawn(async move {
             loop {
-                rung.notified().await;
+                own.notified().await;
                 counted.fetch_add(1, Ordering::Relaxed);
-                let rung = rung.clone();
+                let next_turn = own.clone();
                 spawn(async move {
                     sleep(Duration::from_millis(3)).await;
-                    rung.notify_one();
+                    next_turn.notify_one();
                 });
             }
         });
-        bell.notify_one();
+        turn.notify_one();
         at(1);
         assert!(next().is_some_and(|next| next.saturating_duration_since(Instant::now()).as_millis() == 3));
         at(4);

@@ -96,7 +96,7 @@ impl Probing {
         prober.targets().filter(down).cloned().collect()
     }
 
-    /// Rings whenever a vote turns, and with the first failure of a row.
+    /// Notified whenever a vote turns, and with the first failure of a row.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.version.subscribe()
     }

@@ -2,7 +2,7 @@
 //! said of it.
 //!
 //! The controller, every agent and every DNS server has one [`Probing`]: it is given targets ([`targets`] reads the hub's list) and says
-//! what it sees ([`Probing::votes`]); [`Probing::changes`] rings when that should be told at once.
+//! what it sees ([`Probing::votes`]); [`Probing::changes`] is notified when that should be told at once.
 //!
 //! - `driver` turns the machine; `attempt` makes one probe of all addresses of a target.
 //! - `http`, `grpc` and `tls` are what is spoken; `wire` the messages.

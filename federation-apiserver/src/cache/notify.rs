@@ -1,7 +1,7 @@
 //! Wakes the watchers of a resource when it changes.
 //!
-//! A thousand watchers hear of each write, so what one of them costs counts a thousandfold: each has a place of its own for his waker, which
-//! he sets without a look at the others, and whoever rings holds no lock that a watcher needs to wait again.
+//! A thousand watchers hear of each write, so what one of them costs counts a thousandfold: each has a place of its own for its waker, which
+//! it sets without a look at the others, and whoever notifies holds no lock that a watcher needs to wait again.
 
 use std::{
     collections::BTreeMap,
@@ -68,7 +68,7 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// Has the next ring wake `waker`. What was told before this returned may not: look at [`Notifier::newest`] afterwards.
+    /// Has the next notification wake `waker`. What was told before this returned may not: look at [`Notifier::newest`] afterwards.
     pub(super) fn wait(&self, waker: &Waker) {
         self.waker.register(waker);
     }

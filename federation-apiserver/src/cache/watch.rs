@@ -19,7 +19,7 @@ pub struct Watch {
     cache: Arc<Cache>,
     log: Arc<Log>,
     subscription: Subscription,
-    /// What the bell had told before the log was last read to its end; nothing while there may be more in it.
+    /// What the notifier said before the log was last read to its end; nothing while there may be more in it.
     heard: Option<u64>,
     /// Everything up to here was delivered.
     cursor: u64,
@@ -49,13 +49,13 @@ impl Watch {
             let mut newest = self.log.notifier.newest();
             if self.heard == Some(newest) {
                 self.subscription.wait(context.waker());
-                // Whoever rang before the waker was in its place woke nobody.
+                // Whoever notified before the waker was in its place woke nobody.
                 newest = self.log.notifier.newest();
                 if self.heard == Some(newest) {
                     return Poll::Pending;
                 }
             }
-            // The bell was looked at before the log is read: news that comes after the read changes it again.
+            // The notifier is read before the log: what comes after the log was read changes it again.
             if let Err(expired) = self.log.read(self.cursor, CHUNK, &mut self.taken) {
                 return Poll::Ready(Some(Err(expired)));
             }

@@ -46,7 +46,7 @@ struct Entries {
 /// A watcher that is fewer events behind is found without a search, which looks at events all over memory.
 const NEAR_END: usize = 4;
 
-/// What the bell is told when no more events come.
+/// What the notifier is told when no more events come.
 const ENDED: u64 = u64::MAX;
 
 impl Log {

@@ -1,8 +1,8 @@
 //! A connection that wakes itself.
 //!
 //! hyper hands a request's body from the one half of a connection to the other, which has the task wake itself in the midst of each request that
-//! has one. To the scheduler that is a task that gives way to others: it goes to the end of the queue, and another worker is called to help,
-//! whose core the client may be running on. So a connection that was woken while it was at work is polled again where it is.
+//! has one. To the scheduler that is a task that yields: it goes to the end of the queue, and another worker is woken to help,
+//! whose core the client may be running on. So a connection that was woken while it was polled is polled again at once.
 
 use std::{
     pin::Pin,
@@ -15,32 +15,32 @@ use std::{
 
 use futures::task::{ArcWake, AtomicWaker, waker};
 
-/// Nobody has called since the future was last polled.
+/// Nobody has woken it since the future was last polled.
 const QUIET: u8 = 0;
 /// It is being polled.
-const AT_WORK: u8 = 1;
-/// Somebody has called: it is polled again.
-const CALLED: u8 = 2;
+const POLLING: u8 = 1;
+/// Somebody has woken it: it is polled again.
+const WOKEN: u8 = 2;
 
-/// So often in a row. Who still calls himself then gives way to others.
-const AGAIN: usize = 4;
+/// Polls in a row. A connection that still wakes itself then lets other tasks run.
+const POLLS_MAX: usize = 4;
 
 /// Polls a future, and again where it woke itself.
 pub(super) struct SelfWake {
-    bell: Arc<TestWaker>,
+    inner: Arc<InnerWaker>,
     waker: Waker,
 }
 
 #[derive(Default)]
-struct TestWaker {
+struct InnerWaker {
     state: AtomicU8,
     task: AtomicWaker,
 }
 
-impl ArcWake for TestWaker {
+impl ArcWake for InnerWaker {
     fn wake_by_ref(this: &Arc<Self>) {
-        // Whoever is at work sees it when he is done, and whoever was called already has been woken.
-        if this.state.swap(CALLED, Ordering::AcqRel) == QUIET {
+        // A poll that is under way sees it at its end, and who was woken already is not woken again.
+        if this.state.swap(WOKEN, Ordering::AcqRel) == QUIET {
             this.task.wake();
         }
     }
@@ -48,20 +48,21 @@ impl ArcWake for TestWaker {
 
 impl SelfWake {
     pub(super) fn new() -> Self {
-        let bell = Arc::new(TestWaker::default());
-        Self { waker: waker(Arc::clone(&bell)), bell }
+        let inner = Arc::new(InnerWaker::default());
+        Self { waker: waker(Arc::clone(&inner)), inner }
     }
 
     pub(super) fn poll<F: Future>(&self, mut future: Pin<&mut F>, context: &Context<'_>) -> Poll<F::Output> {
-        self.bell.task.register(context.waker());
+        self.inner.task.register(context.waker());
         let mut own = Context::from_waker(&self.waker);
-        for _ in 0..AGAIN {
-            // What was called for until here is looked at by this poll.
-            self.bell.state.swap(AT_WORK, Ordering::AcqRel);
+        for _ in 0..POLLS_MAX {
+            // This poll sees whatever it was woken for until here.
+            self.inner.state.swap(POLLING, Ordering::AcqRel);
             if let Poll::Ready(output) = future.as_mut().poll(&mut own) {
                 return Poll::Ready(output);
             }
-            let quiet = self.bell.state.compare_exchange(AT_WORK, QUIET, Ordering::AcqRel, Ordering::Acquire);
+            let quiet =
+                self.inner.state.compare_exchange(POLLING, QUIET, Ordering::AcqRel, Ordering::Acquire);
             if quiet.is_ok() {
                 return Poll::Pending;
             }
@@ -112,11 +113,11 @@ mod tests {
 
     #[test]
     fn what_wakes_itself_without_an_end_gives_way_and_is_polled_later() {
-        assert_eq!(polled(usize::MAX, usize::MAX), (Poll::Pending, AGAIN, 1));
+        assert_eq!(polled(usize::MAX, usize::MAX), (Poll::Pending, POLLS_MAX, 1));
     }
 
     #[test]
-    fn who_calls_between_two_polls_wakes_the_task_once() {
+    fn who_wakes_it_twice_between_two_polls_wakes_the_task_once() {
         let (own, woken) = (SelfWake::new(), Arc::new(Woken::default()));
         let task = waker(Arc::clone(&woken));
         let mut kept = None;
