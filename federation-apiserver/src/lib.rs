@@ -32,6 +32,7 @@ mod flow;
 pub mod housekeeping;
 mod http;
 mod kinds;
+mod long_work;
 mod metrics;
 mod openapi;
 mod outbound;

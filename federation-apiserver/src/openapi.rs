@@ -14,10 +14,9 @@ use serde_json::{Value, json};
 
 use crate::{
     http::{
-        Body, body,
+        Body, body, compress,
         negotiate::{JSON, accept},
         query::Query,
-        respond,
     },
     registry::{Kind, KindRef, Registry},
     version,
@@ -198,7 +197,7 @@ fn tagged_with(
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        respond::bytes_for(headers, StatusCode::OK, content_type, bytes(document))
+        compress::bytes_for(headers, StatusCode::OK, content_type, bytes(document))
     };
     if let Ok(value) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(header::ETAG, value);

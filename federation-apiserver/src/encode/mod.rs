@@ -2,22 +2,23 @@
 //!
 //! The common case costs nothing: JSON of the object itself is the stored bytes.
 
+mod pieces;
 mod table;
 mod unnamed;
 
 use std::sync::Arc;
 
 use apimachinery::{ApiError, order::Ordered};
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+pub(crate) use self::pieces::{Pieces, is_large};
 use crate::{
     http::{
         negotiate::{Encoding, Format, View},
         respond,
     },
-    registry::{Kind, KindRef},
+    registry::Kind,
     store::Stored,
     validation::items_mut,
     verbs::call::parse,
@@ -128,6 +129,11 @@ pub(crate) fn list(
         return Ok((format.content_type(false), verbatim_list(kind, items, meta)));
     }
     let values = items.iter().map(|stored| parse(kind, stored)).collect::<Result<Vec<_>, _>>()?;
+    Ok(written(kind, format, &list_of_values(kind, format, values, meta, now)))
+}
+
+/// The list that has these objects.
+fn list_of_values(kind: &Kind, format: Format, values: Vec<Value>, meta: &ListMeta, now: Timestamp) -> Value {
     let value = match format.view {
         View::Table => table::table(kind, format.include, meta, values, now, true),
         View::Metadata => json!({
@@ -150,7 +156,7 @@ pub(crate) fn list(
             })
         }
     };
-    Ok(written(kind, format, &of_version(format, value)))
+    of_version(format, value)
 }
 
 /// Objects as elements of a list: those of built-in kinds leave to the list what they are.
@@ -169,7 +175,7 @@ fn verbatim_list(kind: &Kind, items: &[Arc<Stored>], meta: &ListMeta) -> Vec<u8>
     let mut out = Vec::with_capacity(size + 256);
     out.extend_from_slice(list_head(kind, meta).as_bytes());
     for (index, stored) in items.iter().enumerate() {
-        append_element(&mut out, kind, index, stored);
+        append_element(&mut out, kind, index > 0, stored);
     }
     out.extend_from_slice(LIST_END);
     out
@@ -183,8 +189,8 @@ fn list_head(kind: &Kind, meta: &ListMeta) -> String {
     format!(r#"{{"kind":"{name}List","apiVersion":"{version}","metadata":{meta},"items":["#)
 }
 
-fn append_element(out: &mut Vec<u8>, kind: &Kind, index: usize, stored: &Stored) {
-    if index > 0 {
+fn append_element(out: &mut Vec<u8>, kind: &Kind, has_others: bool, stored: &Stored) {
+    if has_others {
         out.push(b',');
     }
     if kind.built_in {
@@ -192,60 +198,6 @@ fn append_element(out: &mut Vec<u8>, kind: &Kind, index: usize, stored: &Stored)
     } else {
         out.extend_from_slice(&stored.bytes);
     }
-}
-
-/// Bytes from which on a list is made in pieces, while it is being sent: its first byte leaves at once, and it is never whole in memory.
-const PIECES_FROM_BYTES: usize = 256 << 10;
-/// Bytes of a piece: four records of TLS.
-const PIECE_BYTES: usize = 64 << 10;
-
-/// The pieces of a large list that needs no more than stored bytes; the items back if it is not such a one.
-pub(crate) fn pieces(
-    kind: &KindRef,
-    format: Format,
-    items: Vec<Arc<Stored>>,
-    meta: &ListMeta,
-) -> Result<impl Iterator<Item = Bytes> + Send + use<>, Vec<Arc<Stored>>> {
-    let mut size = 0;
-    let is_large = items.iter().any(|stored| {
-        size += stored.bytes.len();
-        size >= PIECES_FROM_BYTES
-    });
-    if !is_large || !is_verbatim(kind, format) {
-        return Err(items);
-    }
-    let mut begun = Some(list_head(kind, meta).into_bytes());
-    let (kind, mut next) = (kind.clone(), 0);
-    Ok(std::iter::from_fn(move || {
-        items.get(next)?;
-        let mut piece = begun.take().unwrap_or_default();
-        piece.reserve(PIECE_BYTES);
-        while let Some(stored) = items.get(next) {
-            if !piece.is_empty() && piece.len() + stored.bytes.len() + LIST_END.len() >= PIECE_BYTES {
-                return Some(piece.into());
-            }
-            read_ahead(&items[next..]);
-            append_element(&mut piece, &kind, next, stored);
-            next += 1;
-        }
-        piece.extend_from_slice(LIST_END);
-        Some(piece.into())
-    }))
-}
-
-/// Has the processor fetch objects before they are written. They lie anywhere in memory, and to wait for each in turn is a good part of the
-/// time that a large list takes.
-fn read_ahead(items: &[Arc<Stored>]) {
-    // So many objects ahead: where the text of one lies, and the text.
-    const PLACES: usize = 8;
-    const TEXTS: usize = 4;
-    /// The processor itself goes on from there.
-    const STEP: usize = 256;
-    let place = items.get(PLACES).map(|stored| stored.bytes.len());
-    let text = items
-        .get(TEXTS)
-        .map(|stored| stored.bytes.iter().step_by(STEP).take(4).fold(0, |all, byte| all ^ byte));
-    std::hint::black_box((place, text));
 }
 
 /// `meta.k8s.io/v1` PartialObjectMetadata.

@@ -4,7 +4,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{ListMeta, metadata};
-use crate::{crd::custom::PrinterColumn, http::negotiate::Include, registry::Kind};
+use crate::{
+    crd::custom::PrinterColumn,
+    http::negotiate::Include,
+    registry::{Column, Kind},
+};
 
 /// A Table of objects. Within a watch only the first one tells its columns.
 pub(super) fn table(
@@ -15,9 +19,7 @@ pub(super) fn table(
     now: Timestamp,
     columns: bool,
 ) -> Value {
-    // A custom kind has its own columns after the name.
-    let own = kind.custom.as_ref().map(|custom| custom.columns.as_slice()).unwrap_or_default();
-    let fixed = if kind.custom.is_some() { kind.columns.get(..1).unwrap_or_default() } else { kind.columns };
+    let (fixed, own) = shown(kind);
     let definitions: Vec<_> = fixed
         .iter()
         .map(|column| {
@@ -31,23 +33,7 @@ pub(super) fn table(
         })
         .chain(own.iter().map(PrinterColumn::definition))
         .collect();
-    let rows: Vec<_> = objects
-        .into_iter()
-        .map(|object| {
-            let cells: Vec<_> = fixed
-                .iter()
-                .map(|column| (column.cell)(&object, now))
-                .chain(own.iter().map(|column| column.cell(&object, now)))
-                .collect();
-            let mut row = json!({"cells": cells});
-            match include {
-                Include::Nothing => row["object"] = Value::Null,
-                Include::Metadata => row["object"] = metadata(&object),
-                Include::Object => row["object"] = object,
-            }
-            row
-        })
-        .collect();
+    let rows: Vec<_> = objects.into_iter().map(|object| row(kind, include, object, now)).collect();
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
@@ -55,4 +41,28 @@ pub(super) fn table(
         "columnDefinitions": if columns { Value::Array(definitions) } else { Value::Null },
         "rows": rows,
     })
+}
+
+/// The row of an object.
+pub(super) fn row(kind: &Kind, include: Include, object: Value, now: Timestamp) -> Value {
+    let (fixed, own) = shown(kind);
+    let cells: Vec<_> = fixed
+        .iter()
+        .map(|column| (column.cell)(&object, now))
+        .chain(own.iter().map(|column| column.cell(&object, now)))
+        .collect();
+    let object = match include {
+        Include::Nothing => Value::Null,
+        Include::Metadata => metadata(&object),
+        Include::Object => object,
+    };
+    json!({"cells": cells, "object": object})
+}
+
+/// A kind's columns. A custom kind has its own ones after the name.
+fn shown(kind: &Kind) -> (&[Column], &[PrinterColumn]) {
+    match &kind.custom {
+        Some(custom) => (kind.columns.get(..1).unwrap_or_default(), &custom.columns),
+        None => (kind.columns, &[]),
+    }
 }

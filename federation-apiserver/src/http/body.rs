@@ -1,6 +1,6 @@
 //! Request and response bodies.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, task::Poll};
 
 use apimachinery::ApiError;
 use bytes::Bytes;
@@ -31,6 +31,23 @@ pub(crate) fn empty() -> Body {
 /// A body that comes in pieces, each of them sent at once.
 pub(crate) fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
+}
+
+/// Pieces that are made before others have the thread. To make one takes up to a millisecond.
+const PIECES_AT_A_TIME: u32 = 4;
+
+/// A body whose pieces are made while it is sent.
+pub(crate) fn pieces(mut pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
+    let mut made = 0;
+    stream(futures::stream::poll_fn(move |context| {
+        if made == PIECES_AT_A_TIME {
+            made = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        made += 1;
+        Poll::Ready(pieces.next())
+    }))
 }
 
 /// Reads a request body of at most [`LIMIT_BYTES`].

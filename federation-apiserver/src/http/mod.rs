@@ -1,6 +1,7 @@
 //! The HTTP side of the API: bodies, paths, queries, content negotiation. Nothing here knows a kind.
 
 pub(crate) mod body;
+pub(crate) mod compress;
 pub(crate) mod info;
 pub(crate) mod negotiate;
 pub(crate) mod query;

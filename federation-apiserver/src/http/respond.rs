@@ -1,21 +1,17 @@
-//! Responses: headers, errors, compression.
+//! Responses: forms, headers, errors.
 
-use std::{collections::HashSet, io::Write as _};
+use std::collections::HashSet;
 
 use apimachinery::{ApiError, numbers::AsGo, order::Ordered};
 use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Serializer, Value};
 
 use super::{
     body::{self, Body},
-    negotiate::{Encoding, Format, accepts_gzip},
+    negotiate::{Encoding, Format},
 };
-
-/// From here on an answer is compressed, if the client can read that: kube-apiserver's own threshold.
-const GZIP_FROM_BYTES: usize = 128 << 10;
 
 /// A response with a body that is known whole.
 pub(crate) fn bytes(
@@ -64,17 +60,28 @@ pub(crate) fn encode_custom(format: Format, value: &Value) -> (&'static str, Vec
 }
 
 fn json(format: Format, value: &impl Serialize) -> (&'static str, Vec<u8>) {
-    let mut content = Vec::with_capacity(1024);
-    let written = if format.pretty {
-        value.serialize(&mut Serializer::with_formatter(&mut content, AsGo::pretty()))
+    let mut content = if format.pretty {
+        let mut content = Vec::with_capacity(1024);
+        let written = value.serialize(&mut Serializer::with_formatter(&mut content, AsGo::pretty()));
+        if written.is_err() {
+            content.clear();
+        }
+        content
     } else {
-        value.serialize(&mut Serializer::with_formatter(&mut content, AsGo::compact()))
+        compact(value)
     };
+    content.push(b'\n');
+    (Format { encoding: Encoding::Json, ..format }.content_type(false), content)
+}
+
+/// Writes JSON as Go does, on one line that does not end.
+pub(crate) fn compact(value: &impl Serialize) -> Vec<u8> {
+    let mut content = Vec::with_capacity(1024);
+    let written = value.serialize(&mut Serializer::with_formatter(&mut content, AsGo::compact()));
     if written.is_err() {
         content.clear();
     }
-    content.push(b'\n');
-    (Format { encoding: Encoding::Json, ..format }.content_type(false), content)
+    content
 }
 
 /// An error as its Status.
@@ -121,29 +128,6 @@ pub(crate) fn warn<'a>(headers: &mut HeaderMap, warnings: impl IntoIterator<Item
 
 fn beginning(text: &str) -> &str {
     text.char_indices().nth(WARNING_LIMIT).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
-}
-
-/// Compresses content when it is large and the client takes gzip.
-pub(crate) fn bytes_for(
-    request: &HeaderMap,
-    code: StatusCode,
-    content_type: &'static str,
-    content: Vec<u8>,
-) -> Response<Body> {
-    if content.len() < GZIP_FROM_BYTES || !accepts_gzip(request) {
-        return bytes(code, content_type, content);
-    }
-    // Level 4 as kube-apiserver: most of the gain for a fraction of level 9's time.
-    let mut encoder = GzEncoder::new(Vec::with_capacity(content.len() / 4), Compression::new(4));
-    match encoder.write_all(&content).and_then(|()| encoder.finish()) {
-        Ok(compressed) => {
-            let mut response = bytes(code, content_type, compressed);
-            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-            response
-        }
-        Err(_) => bytes(code, content_type, content),
-    }
 }
 
 #[cfg(test)]

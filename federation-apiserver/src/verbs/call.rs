@@ -17,7 +17,7 @@ use crate::{
     auth::User,
     crd::{self, conversion},
     deletion, encode,
-    http::{Body, info::ResourcePath, negotiate::Format, query::Query, respond},
+    http::{Body, compress, info::ResourcePath, negotiate::Format, query::Query, respond},
     registry::{Kind, KindRef},
     server::Shared,
     store::{Key, Stored},
@@ -148,7 +148,7 @@ impl Call {
     ) -> Result<Response<Body>, ApiError> {
         let stored = conversion::seen(&self.shared.storage, &self.kind, stored).await?;
         let (content_type, bytes) = encode::object(&self.kind, self.format, &stored, self.now)?;
-        Ok(self.finish(respond::bytes_for(&self.headers, code, content_type, bytes)))
+        Ok(self.finish(compress::bytes_for(&self.headers, code, content_type, bytes)))
     }
 
     /// Answers with a value that is not stored: a dry run's result, a Scale, a Status.

@@ -14,13 +14,14 @@ use tokio::time::Instant;
 use super::{Call, component_status};
 use crate::{
     crd::conversion,
-    encode::{self, ListMeta},
+    encode::{self, ListMeta, Pieces},
     http::{
-        Body, body,
-        negotiate::{Format, accepts_gzip},
+        Body, compress,
+        negotiate::Format,
         query::{ListOptions, VersionMatch},
         respond,
     },
+    long_work,
     registry::KindRef,
     store::{Key, ResourceKey, Snapshot, SnapshotError, Stored, WaitError},
 };
@@ -104,22 +105,13 @@ pub(super) fn answer(
     items: Vec<Arc<Stored>>,
     meta: &ListMeta,
 ) -> Result<Response<Body>, ApiError> {
-    // What is compressed is compressed whole.
-    let items = if accepts_gzip(&call.headers) {
-        items
-    } else {
-        match encode::pieces(&call.kind, format, items, meta) {
-            Ok(pieces) => {
-                let mut response = Response::new(body::stream(futures::stream::iter(pieces)));
-                let content_type = http::HeaderValue::from_static(format.content_type(false));
-                response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-                return Ok(response);
-            }
-            Err(items) => items,
-        }
+    let items = match Pieces::new(&call.kind, format, items, meta, call.now) {
+        Ok(pieces) => return Ok(compress::pieces_for(&call.headers, format.content_type(false), pieces)),
+        Err(items) => items,
     };
-    let (content_type, bytes) = encode::list(&call.kind, format, &items, meta, call.now)?;
-    Ok(respond::bytes_for(&call.headers, StatusCode::OK, content_type, bytes))
+    let write = || encode::list(&call.kind, format, &items, meta, call.now);
+    let (content_type, bytes) = if encode::is_large(&items) { long_work::apart(write)? } else { write()? };
+    Ok(compress::bytes_for(&call.headers, StatusCode::OK, content_type, bytes))
 }
 
 /// The newest objects that the selectors choose, for deletecollection.
