@@ -191,7 +191,8 @@ pub(crate) fn choose(
         return Ok(Format { pretty, ..Format::JSON });
     }
     for range in &ranges {
-        if range.parameter("stream").is_some_and(|stream| !offered.watch || stream != "watch") {
+        // kube-apiserver knows no other stream, and minds that one nowhere.
+        if range.parameter("stream").is_some_and(|stream| stream != "watch") {
             continue;
         }
         let view = match (range.parameter("as"), range.parameter("g"), range.parameter("v")) {
@@ -295,7 +296,7 @@ mod tests {
         for accept in ["application/yaml", "application/json;stream=other"] {
             assert_eq!(told(accept, true), None, "{accept}");
         }
-        assert_eq!(told("application/json;stream=watch", false), None);
+        assert_eq!(told("application/json;stream=watch", false), Some(Encoding::Json));
     }
 
     #[test]

@@ -16,11 +16,7 @@ use crate::{
     crd::{self, conversion},
     deletion::{self, DeleteDecision, DeleteOptions, Propagation},
     encode::ListMeta,
-    http::{
-        Body,
-        negotiate::{Format, View},
-        query,
-    },
+    http::{Body, query},
     store::{Key, Stored, Write, WriteError},
 };
 
@@ -112,8 +108,7 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
     }
     let meta =
         ListMeta { resource_version: call.shared.storage.snapshot().revision(), ..ListMeta::default() };
-    let format = Format { view: View::Object, ..call.format };
-    Ok(call.finish(list::answer(call, format, found, &meta)?))
+    Ok(call.finish(list::answer(call, call.format, found, &meta)?))
 }
 
 /// Drops the texts that no answer has room for: it tells each once, and has an end.

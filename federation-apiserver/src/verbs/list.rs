@@ -22,7 +22,7 @@ use crate::{
         respond,
     },
     long_work,
-    registry::KindRef,
+    registry::{Kind, KindRef},
     store::{Key, ResourceKey, Snapshot, SnapshotError, Stored, WaitError},
 };
 
@@ -74,7 +74,10 @@ impl Continue {
 
 /// Answers with the objects that the options choose.
 pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
-    let options = ListOptions::parse(&call.query)?;
+    let mut options = ListOptions::parse(&call.query)?;
+    if options.resource_version == Some(0) && is_cached(&call.kind) {
+        options.limit = 0;
+    }
     let filter = Filter::new(call, &options)?;
     let page = if let Some(mut items) = component_status::all(call) {
         items.retain(|item| filter.matches(item));
@@ -96,6 +99,11 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, private"));
     respond::warn(response.headers_mut(), &call.warnings);
     Ok(response)
+}
+
+/// Whether kube-apiserver answers lists of version 0 from its cache, which knows no pages: informers get all in one answer.
+fn is_cached(kind: &Kind) -> bool {
+    !matches!((kind.group, kind.plural), ("" | "events.k8s.io", "events"))
 }
 
 /// The answer that has these objects, in a form.

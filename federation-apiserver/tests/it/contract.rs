@@ -10,6 +10,7 @@ use crate::world::{World, config_map, deployment};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/demo/configmaps";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/demo/deployments";
+const EVENTS: &str = "/api/v1/namespaces/demo/events";
 
 #[tokio::test]
 async fn a_missing_object_is_told_as_kubernetes_tells_it() {
@@ -210,6 +211,42 @@ async fn a_policy_is_validated_field_by_field() {
             "spec.overrides[0].jsonPatch[0].path"
         ]
     );
+}
+
+/// kube-apiserver answers such lists from its cache, which knows no pages. Events it does not keep there.
+#[tokio::test]
+async fn a_list_of_version_zero_is_one_page() {
+    let world = World::new().await;
+    for name in ["a", "b", "c"] {
+        world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map(name))).await;
+        let event = json!({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": "demo"},
+            "involvedObject": {"kind": "ConfigMap", "namespace": "demo", "name": name},
+        });
+        world.expect(StatusCode::CREATED, Method::POST, EVENTS, Some(event)).await;
+    }
+    for (path, query, count) in [
+        (CONFIG_MAPS, "limit=2&resourceVersion=0", 3),
+        (CONFIG_MAPS, "limit=2", 2),
+        (EVENTS, "limit=2&resourceVersion=0", 2),
+    ] {
+        let list = world.expect(StatusCode::OK, Method::GET, &format!("{path}?{query}"), None).await;
+        assert_eq!(list["items"].as_array().map(Vec::len), Some(count), "{path}?{query}");
+        assert_eq!(list["metadata"]["continue"].is_null(), count == 3, "{path}?{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_collection_that_is_deleted_is_told_in_the_view_that_is_asked_for() {
+    let world = World::new().await;
+    world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
+    let request = Request::delete(CONFIG_MAPS)
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(Full::default())
+        .unwrap();
+    let (status, table) = world.send(request).await;
+    assert_eq!(status, StatusCode::OK, "{table}");
+    assert_eq!((&table["kind"], &table["rows"][0]["cells"][0]), (&json!("Table"), &json!("a")));
 }
 
 /// What is posted to be answered has no Table, and says so to who takes nothing else.
