@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     conversion::Converter,
     custom::{Custom, PrinterColumn, ScalePaths},
-    intern,
+    finalizers, intern,
     status::Names,
 };
 use crate::{
@@ -208,6 +208,7 @@ fn kind(definition: &Definition, spec: &Value, version: &Value, custom: Custom) 
         generation: Generation::Spec,
         unconditional_update: false,
         built_in: false,
+        warn: finalizers::warn,
         custom: Some(Arc::new(custom)),
         ..Kind::BUILT_IN
     }

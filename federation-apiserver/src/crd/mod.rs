@@ -10,6 +10,7 @@
 //! - [`definition`]: reads the stored object as the kinds that it adds;
 //! - [`conversion`]: converts objects between versions by a webhook;
 //! - [`custom`]: what such a kind adds to the steps of a request: pruning, defaults, validation, columns, scale paths;
+//! - [`finalizers`]: what the writers of such objects are warned of;
 //! - [`kinds`], [`validate`], [`structural_schema`]: the kind CustomResourceDefinition itself;
 //! - [`status`]: which names are accepted, and the conditions that show it.
 //!
@@ -19,6 +20,7 @@
 pub(crate) mod conversion;
 pub(crate) mod custom;
 mod definition;
+mod finalizers;
 mod intern;
 mod kinds;
 pub(crate) mod status;
