@@ -209,6 +209,27 @@ mod tests {
     }
 
     #[test]
+    fn controllers_watch_what_they_list_and_have_their_roles() {
+        let all = all();
+        for BootstrapObject { key, object } in &all {
+            let Some(controller) = key.name.strip_prefix("system:controller:") else { continue };
+            if object["kind"] != "ClusterRole" {
+                continue;
+            }
+            for rule in object["rules"].as_array().unwrap() {
+                let may = |verb: &str| rule["verbs"].as_array().unwrap().iter().any(|known| known == verb);
+                assert!(!may("list") || may("watch"), "{controller}: {rule}");
+            }
+            let is_bound = |other: &BootstrapObject| {
+                other.object["kind"] == "ClusterRoleBinding"
+                    && other.key.name == key.name
+                    && other.object["subjects"][0]["name"] == controller
+            };
+            assert!(all.iter().any(is_bound), "{controller}");
+        }
+    }
+
+    #[test]
     fn a_weakened_role_is_mended_unless_it_says_no() {
         let default = object("system:basic-user");
         let mut found = default.clone();
