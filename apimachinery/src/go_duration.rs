@@ -2,41 +2,73 @@
 
 use std::time::Duration;
 
+use crate::rfc3339::quote;
+
 /// One more than the largest `i64`: Go's limit while it adds up, since the smallest `i64` has this magnitude.
 const LIMIT: u64 = 1 << 63;
 
 /// Reads a Go duration such as `1h30m`, `-1.5s` or `0`, in nanoseconds. `None` if it is malformed, or longer than an `i64` holds.
 pub fn parse(text: &str) -> Option<i64> {
+    read(text).ok()
+}
+
+/// As [`parse`].
+///
+/// # Errors
+/// Go's message.
+pub fn parse_or_explain(text: &str) -> Result<i64, String> {
+    read(text).map_err(|error| {
+        let text = quote(text);
+        match error {
+            Error::Malformed => format!("time: invalid duration {text}"),
+            Error::NoUnit => format!("time: missing unit in duration {text}"),
+            Error::Unit(unit) => format!("time: unknown unit {} in duration {text}", quote(unit)),
+        }
+    })
+}
+
+/// Why a text is no duration.
+enum Error<'a> {
+    /// It is none at all, or too long.
+    Malformed,
+    /// A number has no unit.
+    NoUnit,
+    /// A unit that there is not.
+    Unit(&'a str),
+}
+
+fn read(text: &str) -> Result<i64, Error<'_>> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     if rest == "0" {
-        return Some(0);
+        return Ok(0);
     }
     if rest.is_empty() {
-        return None;
+        return Err(Error::Malformed);
     }
     let mut sum = 0_u64;
     while !rest.is_empty() {
         let (part, behind) = part(rest)?;
-        sum = sum.checked_add(part).filter(|sum| *sum <= LIMIT)?;
+        sum = sum.checked_add(part).filter(|sum| *sum <= LIMIT).ok_or(Error::Malformed)?;
         rest = behind;
     }
-    if negative { 0_i64.checked_sub_unsigned(sum) } else { i64::try_from(sum).ok() }
+    let signed = if negative { 0_i64.checked_sub_unsigned(sum) } else { i64::try_from(sum).ok() };
+    signed.ok_or(Error::Malformed)
 }
 
 /// The first number with its unit, in nanoseconds, and what follows.
-fn part(text: &str) -> Option<(u64, &str)> {
+fn part(text: &str) -> Result<(u64, &str), Error<'_>> {
     let (digits, behind) = split(text, |letter| letter.is_ascii_digit());
     let (fraction, behind) = match behind.strip_prefix('.') {
         Some(behind) => split(behind, |letter| letter.is_ascii_digit()),
         None => ("", behind),
     };
     if digits.is_empty() && fraction.is_empty() {
-        return None;
+        return Err(Error::Malformed);
     }
-    let whole: u64 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
+    let whole: u64 = if digits.is_empty() { 0 } else { digits.parse().map_err(|_| Error::Malformed)? };
     let (unit, behind) = split(behind, |letter| !letter.is_ascii_digit() && letter != '.');
     let unit: u64 = match unit {
         "ns" => 1,
@@ -45,15 +77,17 @@ fn part(text: &str) -> Option<(u64, &str)> {
         "s" => 1_000_000_000,
         "m" => 60_000_000_000,
         "h" => 3_600_000_000_000,
-        _ => return None,
+        "" => return Err(Error::NoUnit),
+        other => return Err(Error::Unit(other)),
     };
-    let mut nanoseconds = whole.checked_mul(unit)?;
+    let mut nanoseconds = whole.checked_mul(unit).ok_or(Error::Malformed)?;
     let (fraction, scale) = of_fraction(fraction);
     if fraction > 0 {
         // In floating point, as in Go.
-        nanoseconds = nanoseconds.checked_add((fraction as f64 * (unit as f64 / scale)) as u64)?;
+        let more = (fraction as f64 * (unit as f64 / scale)) as u64;
+        nanoseconds = nanoseconds.checked_add(more).ok_or(Error::Malformed)?;
     }
-    (nanoseconds <= LIMIT).then_some((nanoseconds, behind))
+    if nanoseconds <= LIMIT { Ok((nanoseconds, behind)) } else { Err(Error::Malformed) }
 }
 
 /// The digits behind the point, and the power of ten by which to divide them. Digits that no `i64` has room for are left out.
@@ -269,6 +303,20 @@ mod tests {
         assert!(hours("9999999999999999999").is_err());
         assert!(whole_seconds("1s500ms").is_err_and(|why| why.contains("whole seconds")));
         assert!(whole_seconds("2000000h").is_err_and(|why| why.contains("too long")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_in_words_of_go() {
+        for (text, why) in [
+            ("abc", r#"invalid duration "abc""#),
+            ("3000000h", r#"invalid duration "3000000h""#),
+            ("5", r#"missing unit in duration "5""#),
+            ("1..2s", r#"missing unit in duration "1..2s""#),
+            ("1 minute", r#"unknown unit " minute" in duration "1 minute""#),
+            ("1m5é", r#"unknown unit "\xc3\xa9" in duration "1m5\xc3\xa9""#),
+        ] {
+            assert_eq!(parse_or_explain(text), Err(format!("time: {why}")));
+        }
     }
 
     proptest! {

@@ -214,7 +214,7 @@ fn read(text: &str, fraction: Fraction) -> Result<UnixTime, Error<'_>> {
 }
 
 /// A text in quotes, as the package `time` shows it.
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for letter in text.chars() {

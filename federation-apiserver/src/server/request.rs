@@ -10,11 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use apimachinery::ApiError;
+use apimachinery::{ApiError, go_duration};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{Shared, custom_routes, finish::Progress, malformed, non_resource, request_audit};
@@ -186,20 +186,25 @@ where
     }
 }
 
-/// How long the request may take: as it asks itself with `timeout`, but no longer than the server allows.
+/// How long the request may take: as it asks itself with `timeout`, but no longer than the server allows. Zero, or less, asks for nothing.
 fn deadline(asked: &Asked) -> Result<Duration, ApiError> {
     match asked.query.get("timeout") {
-        Some(text) if asked.verb != "watch" => {
-            let wanted: SignedDuration = text.parse().map_err(|_| {
-                ApiError::bad_request(format!(
-                    "invalid timeout specified in the request URL: time: invalid duration {text:?}"
-                ))
+        Some(text) if asked.verb != "watch" && !streams(&asked.target) => {
+            let wanted = go_duration::parse_or_explain(text).map_err(|why| {
+                ApiError::bad_request(format!("invalid timeout specified in the request URL - {why}"))
             })?;
-            let wanted = Duration::try_from(wanted).unwrap_or_default();
-            Ok(if wanted.is_zero() { REQUEST_TIMEOUT } else { wanted.min(REQUEST_TIMEOUT) })
+            let wanted = u64::try_from(wanted).unwrap_or_default();
+            let wanted = if wanted == 0 { REQUEST_TIMEOUT } else { Duration::from_nanos(wanted) };
+            Ok(wanted.min(REQUEST_TIMEOUT))
         }
         _ => Ok(REQUEST_TIMEOUT),
     }
+}
+
+/// Whether a request lasts as long as its two sides like: `--long-running-request-regexp`.
+fn streams(target: &Target) -> bool {
+    let Target::Resource(path) = target else { return false };
+    matches!(path.subresource.as_deref(), Some("attach" | "exec" | "log" | "portforward" | "proxy"))
 }
 
 /// kube-apiserver's `responsewriters.InternalError`: no Status, since nobody has said that this client may have one.
@@ -252,10 +257,12 @@ async fn permit(shared: &Shared, connection: &Connection, asked: &mut Asked) -> 
         }
         user = other.user;
     }
-    // Streams are nobody's share of the work: kube-apiserver's `--long-running-request-regexp`.
-    let streams = matches!(&asked.target, Target::Resource(path)
-        if matches!(path.subresource.as_deref(), Some("attach" | "exec" | "log" | "portforward" | "proxy")));
-    let class = if streams { None } else { shared.flow.classes().class(&shared.storage, &user, &attributes) };
+    // Streams are nobody's share of the work.
+    let class = if streams(&asked.target) {
+        None
+    } else {
+        shared.flow.classes().class(&shared.storage, &user, &attributes)
+    };
     let decision = shared.authorizer.authorize(&user, &attributes).await;
     if let Some(record) = &record {
         match &decision {

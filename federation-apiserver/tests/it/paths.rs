@@ -381,3 +381,24 @@ async fn both_forms_of_discovery_say_the_same() {
     let made = world.expect(StatusCode::CREATED, Method::POST, path, Some(web)).await;
     assert_eq!(made["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"], "Always");
 }
+
+#[tokio::test]
+async fn how_long_a_request_may_take_is_read_as_go_reads_it() {
+    let world = World::new().await;
+    let maps = "/api/v1/namespaces/demo/configmaps";
+    for timeout in ["", "0", "0s", "-1s", "20s", "20.5s", "1000000h", "1m20s", "%2B20s"] {
+        let path = format!("{maps}?timeout={timeout}");
+        world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    }
+    for (timeout, why) in [
+        ("5", r#"missing unit in duration "5""#),
+        ("PT5S", r#"invalid duration "PT5S""#),
+        ("1%20minute", r#"unknown unit " minute" in duration "1 minute""#),
+    ] {
+        let path = format!("{maps}?timeout={timeout}");
+        let refused = world.expect(StatusCode::BAD_REQUEST, Method::GET, &path, None).await;
+        assert_eq!(refused["message"], format!("invalid timeout specified in the request URL - time: {why}"));
+    }
+    let log = "/api/v1/namespaces/demo/pods/none/log?timeout=5";
+    world.expect(StatusCode::NOT_FOUND, Method::GET, log, None).await;
+}
