@@ -351,4 +351,17 @@ impl housekeeping::Kinds for KindTable {
             None => std::collections::BTreeMap::new(),
         }
     }
+
+    fn own_status(
+        &self,
+        resource: &store::ResourceKey,
+        old: &serde_json::Value,
+        object: serde_json::Value,
+        now: &str,
+    ) -> serde_json::Value {
+        match self.0.served().stored_as(resource) {
+            Some(kind) => crate::verbs::own_status(&self.0, &kind, old, object, now),
+            None => object,
+        }
+    }
 }

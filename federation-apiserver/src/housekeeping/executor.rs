@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Action, Kinds, QueueMetrics, pod_gc};
+use super::{Action, Edit, Kinds, QueueMetrics, pod_gc};
 use crate::{
     deletion::{DeleteDecision, DeleteOptions, Propagation, decide_delete, is_released, seconds},
     store::{Encoded, Key, Meta, ResourceKey, Storage, Stored, Write, WriteError},
@@ -137,6 +137,9 @@ impl<'a> Executor<'a> {
                 } else if next == value {
                     None
                 } else {
+                    if matches!(edit, Edit::Accept(_)) {
+                        next = self.kinds.own_status(&current.key.resource, &value, next, &seconds(now));
+                    }
                     whole(self.replace(&current, &next))
                 }
             }

@@ -41,6 +41,10 @@ impl Kinds for TestKinds {
         let node = object["spec"]["nodeName"].as_str();
         node.map(|node| ("spec.nodeName".to_owned(), node.to_owned())).into_iter().collect()
     }
+
+    fn own_status(&self, _: &ResourceKey, _: &Value, object: Value, _: &str) -> Value {
+        object
+    }
 }
 
 pub(super) struct World {

@@ -6,14 +6,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Call, commit, object};
+use super::{Call, commit, object, own_status};
 use crate::{
-    crd,
+    crd, deletion,
     store::{Stored, Write, WriteError},
 };
-
-/// The manager of the fields that the second write sets.
-const MANAGER: &str = "kube-apiserver";
 
 /// Rounds of the second write against other writers.
 const ROUNDS: usize = 64;
@@ -25,7 +22,8 @@ pub(super) fn begin(call: &Call, object: &mut Value) {
     }
 }
 
-/// Accepts the names of the definition that was just created, and establishes it. Where that fails, housekeeping does it later.
+/// Accepts the names of the definition that was just created, and establishes it. Housekeeping does the same where
+/// it is faster, or where this fails.
 pub(super) async fn establish(call: &Call, created: &Arc<Stored>) {
     if !crd::is_definition(&call.kind) {
         return;
@@ -38,7 +36,7 @@ pub(super) async fn establish(call: &Call, created: &Arc<Stored>) {
         if object::same(&old, &settled) {
             return;
         }
-        let settled = call.own_status(&old, settled, MANAGER);
+        let settled = own_status(&call.shared, &call.kind, &old, settled, &deletion::seconds(call.now));
         let Ok(object) = commit::encode(call, settled, current.bytes.len()).await else { return };
         let write = Write::Update { key: current.key.clone(), expect: Some(current.revision), object };
         match call.shared.storage.write(write).await {

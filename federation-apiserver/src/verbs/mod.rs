@@ -47,6 +47,7 @@ pub(crate) use call::Call;
 pub(crate) use delete::sent_options;
 pub use object::EndpointScope;
 pub(crate) use object::{called, selectable_fields, settle_mutated};
+pub(crate) use ownership::own_status;
 
 /// Whether a kind has such a path at all, whatever is asked of it.
 pub(crate) fn has_path(kind: &Kind, path: &ResourcePath) -> bool {

@@ -19,6 +19,7 @@ use crate::{
     crd::conversion,
     deletion,
     registry::{Kind, KindRef},
+    server::Shared,
 };
 
 /// Merge keys and strategies of the published definitions.
@@ -65,18 +66,6 @@ impl Call {
         };
         let owned = self.with_manager(&name, step).await;
         owned.unwrap_or(object)
-    }
-
-    /// Keeps `metadata.managedFields` for a write of the status of a built-in kind by the server itself.
-    pub(super) fn own_status(&self, old: &Value, mut object: Value, name: &str) -> Value {
-        let (api_version, now) = (self.kind.api_version(), deletion::seconds(self.now));
-        let subresource = "status";
-        let resets = reset_fields(&self.kind, subresource);
-        let manager = Manager { name, api_version: &api_version, subresource, now: &now, resets };
-        self.with_table_type(&manager, |kind, manager| {
-            let _kept = apply::record_update(kind, Some(old), &mut object, manager);
-        });
-        object
     }
 
     /// Runs a step of field ownership with the kind's type and the writer's name. Where a webhook converts the kind it runs again with what
@@ -129,17 +118,32 @@ impl Call {
         manager: &Manager<'_>,
         step: impl FnOnce(ObjectType<'_>, &Manager<'_>) -> T,
     ) -> T {
-        let kind = &*self.kind;
-        let types = self.shared.apply_types();
-        match self.shared.schemas().name_of(kind.group, kind.version, kind.kind) {
-            Some(definition) => {
-                let root = TypeRef::named(definition);
-                let zero = self.shared.schemas().zero(kind.group, kind.version, kind.kind);
-                step(ObjectType::new(types, &root).with_zero(zero), manager)
-            }
-            None => step(ObjectType::deduced(), manager),
-        }
+        with_table_type(&self.shared, &self.kind, |kind| step(kind, manager))
     }
+}
+
+/// Runs a step over the type of a kind of the table.
+fn with_table_type<T>(shared: &Shared, kind: &Kind, step: impl FnOnce(ObjectType<'_>) -> T) -> T {
+    let schemas = shared.schemas();
+    match schemas.name_of(kind.group, kind.version, kind.kind) {
+        Some(definition) => {
+            let root = TypeRef::named(definition);
+            let zero = schemas.zero(kind.group, kind.version, kind.kind);
+            step(ObjectType::new(shared.apply_types(), &root).with_zero(zero))
+        }
+        None => step(ObjectType::deduced()),
+    }
+}
+
+/// Keeps `metadata.managedFields` for a write of the status of a kind of the table by this server itself.
+pub(crate) fn own_status(shared: &Shared, kind: &Kind, old: &Value, mut object: Value, now: &str) -> Value {
+    let (api_version, subresource) = (kind.api_version(), "status");
+    let resets = reset_fields(kind, subresource);
+    let manager = Manager { name: "kube-apiserver", api_version: &api_version, subresource, now, resets };
+    with_table_type(shared, kind, |kind| {
+        let _kept = apply::record_update(kind, Some(old), &mut object, &manager);
+    });
+    object
 }
 
 /// What a write through a subresource, or past all of them, leaves as it is (`rest.ResetFieldsStrategy`).
