@@ -26,6 +26,9 @@ pub(super) fn validate_all(spec: &Value, path: &FieldPath, volumes: &HashSet<&st
     for list in ["containers", "initContainers", "ephemeralContainers"] {
         let whole = path.child(list);
         for (index, container) in items(spec, list).enumerate() {
+            if errors.is_full() {
+                return;
+            }
             let path = whole.index(index);
             let name = required(container, &path, "name", errors);
             if let Some(name) = name {
@@ -94,6 +97,9 @@ fn validate(container: &Value, path: &FieldPath, (volumes, blocks): Volumes<'_>,
 fn ports(container: &Value, path: &FieldPath, errors: &mut ErrorList) {
     let mut names = HashSet::new();
     for (index, port) in items(container, "ports").enumerate() {
+        if errors.is_full() {
+            return;
+        }
         let path = path.child("ports").index(index);
         let name = text(port, "name");
         if !name.is_empty() {

@@ -8,6 +8,10 @@ use crate::registry::ErrorList;
 
 pub(crate) use super::pod_spec::validate_spec;
 
+/// Containers, ports and volumes of a pod that are completed. With more of them an object is larger than the store takes; but a body has room
+/// for a million that say nothing, each of which would become a kilobyte.
+const COMPLETED_MAX: usize = 1 << 16;
+
 /// Fills in what kube-apiserver fills into a pod spec.
 pub(crate) fn default_spec(spec: &mut Value) {
     if !spec.is_object() {
@@ -18,10 +22,14 @@ pub(crate) fn default_spec(spec: &mut Value) {
     set_text(spec, "schedulerName", "default-scheduler");
     set(spec, "securityContext", json!({}));
     set(spec, "terminationGracePeriodSeconds", 30);
+    let mut left = COMPLETED_MAX;
     for list in ["initContainers", "containers", "ephemeralContainers"] {
-        items_mut(spec, list).for_each(default_container);
+        for container in items_mut(spec, list) {
+            let Some(others) = left.checked_sub(1) else { break };
+            left = others - default_container(container, others);
+        }
     }
-    items_mut(spec, "volumes").for_each(default_volume);
+    items_mut(spec, "volumes").take(left).for_each(default_volume);
     // The old name of the field stands for the new one where that is not said, and tells it otherwise, for clients that read it.
     let account = match text(spec, "serviceAccountName") {
         "" => text(spec, "serviceAccount"),
@@ -51,7 +59,7 @@ pub(crate) fn default_pod(object: &mut Value) {
         settle_addresses(&mut object["status"]);
         // Go writes a struct even if nothing is in it.
         for list in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
-            for container in items_mut(&mut object["status"], list) {
+            for container in items_mut(&mut object["status"], list).take(COMPLETED_MAX) {
                 set(container, "state", json!({}));
                 set(container, "lastState", json!({}));
             }
@@ -80,13 +88,18 @@ pub(crate) fn default_pod(object: &mut Value) {
     super::pod_resources::default(spec);
 }
 
-fn default_container(container: &mut Value) {
+/// Completes a container, and so many of its ports. Returns how many those are.
+fn default_container(container: &mut Value, ports_max: usize) -> usize {
     set_text(container, "terminationMessagePath", "/dev/termination-log");
     set_text(container, "terminationMessagePolicy", "File");
     set(container, "resources", json!({}));
     let floating = is_floating(text(container, "image"));
     set_text(container, "imagePullPolicy", if floating { "Always" } else { "IfNotPresent" });
-    items_mut(container, "ports").for_each(|port| set_text(port, "protocol", "TCP"));
+    let mut ports = 0;
+    for port in items_mut(container, "ports").take(ports_max) {
+        set_text(port, "protocol", "TCP");
+        ports += 1;
+    }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let Some(probe) = container.get_mut(probe).filter(|probe| probe.is_object()) else { continue };
         for (name, value) in
@@ -115,6 +128,7 @@ fn default_container(container: &mut Value) {
             set(source, "divisor", "0");
         }
     }
+    ports
 }
 
 /// Whether an image may be another one tomorrow.
@@ -288,6 +302,26 @@ mod tests {
             );
         }
         assert_eq!(pod["spec"]["enableServiceLinks"], true);
+    }
+
+    #[test]
+    fn no_more_is_completed_than_an_object_can_hold() {
+        let many = |says: &str| vec![json!({says: "x"}); COMPLETED_MAX];
+        let mut spec = json!({
+            "containers": [{"ports": many("name")}, {"ports": many("name")}], "volumes": many("name"),
+        });
+        default_spec(&mut spec);
+        let completed = |list: &Value, field: &str| {
+            list.as_array().into_iter().flatten().filter(|item| item.get(field).is_some()).count()
+        };
+        let ports = |container: usize| completed(&spec["containers"][container]["ports"], "protocol");
+        assert_eq!((ports(0), ports(1)), (COMPLETED_MAX - 1, 0));
+        assert_eq!(completed(&spec["containers"], "imagePullPolicy"), 1);
+        assert_eq!(completed(&spec["volumes"], "emptyDir"), 0);
+        let containers: Vec<_> = many("name").into_iter().chain(many("image")).collect();
+        let mut pod = json!({"spec": {"containers": containers}});
+        default_pod(&mut pod);
+        assert_eq!(completed(&pod["spec"]["containers"], "imagePullPolicy"), COMPLETED_MAX);
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub(super) fn validate_all<'a>(
 ) -> HashSet<&'a str> {
     let mut seen = HashSet::new();
     for (index, volume) in items(spec, "volumes").enumerate() {
+        if errors.is_full() {
+            break;
+        }
         let path = path.child("volumes").index(index);
         if let Some(name) = required(volume, &path, "name", errors) {
             label(name, &path.child("name"), errors);
