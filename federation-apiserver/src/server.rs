@@ -5,6 +5,7 @@ mod exposition;
 mod finish;
 mod flagz;
 mod health;
+mod large_requests;
 mod malformed;
 mod non_resource;
 mod request;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     finish::{Finishing, Progress},
+    large_requests::LargeRequests,
     request::Connection,
 };
 use crate::{
@@ -112,6 +114,7 @@ pub(crate) struct Shared {
     health: Health,
     registry: MetricsRegistry,
     flow: Flow,
+    large_requests: LargeRequests,
     quotas: Quotas,
     audit: Option<Arc<Audit>>,
     schemas: OnceLock<Schemas>,
@@ -194,6 +197,7 @@ impl ApiServer {
             metrics,
             health: parts.health,
             flow,
+            large_requests: LargeRequests::new(),
             quotas: Quotas::default(),
             registry: parts.metrics,
             audit: parts.audit,

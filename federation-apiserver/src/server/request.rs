@@ -17,7 +17,10 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::{Shared, custom_routes, finish::Progress, malformed, non_resource, request_audit};
+use super::{
+    Shared, custom_routes, finish::Progress, large_requests::LARGE_BYTES, malformed, non_resource,
+    request_audit,
+};
 use crate::{
     aggregate,
     audit::{self, Stage},
@@ -407,6 +410,12 @@ where
     if !matches!(verb, "get" | "list" | "watch") {
         asked.progress.begin();
     }
-    let response = verbs::dispatch(call, &asked.head.method, verb).await?;
+    let response = if call.body.len() < LARGE_BYTES {
+        verbs::dispatch(call, &asked.head.method, verb).await?
+    } else {
+        let shared = Arc::clone(&call.shared);
+        let work = verbs::dispatch(call, &asked.head.method, verb);
+        Box::pin(shared.large_requests.work(work)).await?
+    };
     unfit.map_or(Ok(response), Err)
 }
