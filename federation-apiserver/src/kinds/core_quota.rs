@@ -290,36 +290,48 @@ fn validate_quota(object: &Value, errors: &mut ErrorList) {
         .filter(|name| standard(name))
         .map(String::as_str)
         .collect();
-    let misapplied = |scope: &str| hard.iter().filter(|name| !is_in_scope(scope, name)).count();
+    let misapplied = SCOPES.map(|scope| hard.iter().filter(|name| !is_in_scope(scope, name)).count());
+    // One error for each resource that the scope says nothing of. An unknown scope says something of all.
+    let misapplied =
+        |scope: &str| SCOPES.iter().position(|known| *known == scope).map_or(0, |at| misapplied[at]);
     let conflicting = |scopes: &[&str]| {
         let both = |one, other| scopes.contains(&one) && scopes.contains(&other);
         usize::from(both("BestEffort", "NotBestEffort")) + usize::from(both("Terminating", "NotTerminating"))
     };
     let scopes: Vec<&str> = items(spec, "scopes").filter_map(Value::as_str).collect();
     let at = path.child("scopes");
-    let mut refuse = |times: usize, why: &str| {
-        let error = FieldError::invalid(&at, spec["scopes"].clone(), why);
-        errors.extend(std::iter::repeat_n(error, times));
-    };
+    let list = &spec["scopes"];
     for scope in &scopes {
-        refuse(usize::from(!SCOPES.contains(scope)), "unsupported scope");
-        refuse(misapplied(scope), MISAPPLIED);
+        if errors.is_full() {
+            return;
+        }
+        refuse(usize::from(!SCOPES.contains(scope)), &at, list, "unsupported scope", errors);
+        refuse(misapplied(scope), &at, list, MISAPPLIED, errors);
     }
-    refuse(conflicting(&scopes), CONFLICTING);
+    refuse(conflicting(&scopes), &at, list, CONFLICTING, errors);
     let (selector, path) = (&spec["scopeSelector"], path.child("scopeSelector").child("matchExpressions"));
     let mut scopes = Vec::new();
     for expression in items(selector, "matchExpressions") {
+        if errors.is_full() {
+            return;
+        }
         let scope = text(expression, "scopeName");
         if !SCOPES.contains(&scope) {
             errors.push(FieldError::invalid(&path.child("scopeName"), scope, "unsupported scope"));
         }
-        let error = FieldError::invalid(&path, selector.clone(), MISAPPLIED);
-        errors.extend(std::iter::repeat_n(error, misapplied(scope)));
+        refuse(misapplied(scope), &path, selector, MISAPPLIED, errors);
         expression_rules(expression, scope, &path, errors);
         scopes.push(scope);
     }
-    let error = FieldError::invalid(&path, selector["matchExpressions"].clone(), CONFLICTING);
-    errors.extend(std::iter::repeat_n(error, conflicting(&scopes)));
+    refuse(conflicting(&scopes), &path, &selector["matchExpressions"], CONFLICTING, errors);
+}
+
+/// Refuses a list as a whole so many times. It is printed only where that is told: it may be long, and there is one question for each entry.
+fn refuse(times: usize, path: &FieldPath, list: &Value, why: &str, errors: &mut ErrorList) {
+    if times > 0 {
+        let error = FieldError::invalid(path, list.clone(), why);
+        errors.extend(std::iter::repeat_n(error, times));
+    }
 }
 
 fn expression_rules(expression: &Value, scope: &str, path: &FieldPath, errors: &mut ErrorList) {
@@ -350,6 +362,25 @@ fn expression_rules(expression: &Value, scope: &str, path: &FieldPath, errors: &
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_scopes_take_little_to_refuse() {
+        let unknown = vec![json!("s"); 100_000];
+        let known = vec![json!("VolumeAttributesClass"); 50_000];
+        let hard: serde_json::Map<_, _> =
+            (0..50_000).map(|number| (format!("requests.a{number}"), json!("1"))).collect();
+        for spec in [
+            json!({"scopes": unknown}),
+            json!({"scopes": known, "hard": hard}),
+            json!({"scopeSelector": {"matchExpressions": vec![json!({}); 100_000]}}),
+            json!({"hard": hard, "scopeSelector": {"matchExpressions": vec![json!({"scopeName": "BestEffort"}); 20_000]}}),
+        ] {
+            let mut errors = ErrorList::new();
+            validate_quota(&json!({"spec": spec}), &mut errors);
+            let bytes: usize = errors.iter().map(|error| error.message.len()).sum();
+            assert!(bytes < 16 << 20, "{bytes} bytes of errors");
+        }
+    }
 
     #[test]
     fn limits_are_told_apart_however_many_there_are() {

@@ -7,21 +7,28 @@ use apimachinery::FieldError;
 /// Errors that are kept. More than are ever told, so that the first are told in any case; a body of 3 MiB can have millions, of hundreds of
 /// bytes each.
 const ERRORS_MAX: usize = 4096;
+/// Bytes that they take: each may print a value of megabytes.
+const BYTES_MAX: usize = 8 << 20;
 
 /// Collects the errors of an object: the first ones, if there are too many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ErrorList(Vec<FieldError>);
+pub struct ErrorList {
+    errors: Vec<FieldError>,
+    /// What their texts take.
+    bytes: usize,
+}
 
 impl ErrorList {
     /// None yet.
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self { errors: Vec::new(), bytes: 0 }
     }
 
     /// Keeps an error, if there is room.
     pub fn push(&mut self, error: FieldError) {
         if !self.is_full() {
-            self.0.push(error);
+            self.bytes += size(&error);
+            self.errors.push(error);
         }
     }
 
@@ -34,39 +41,48 @@ impl ErrorList {
 
     /// Whether there may be more than are kept.
     pub fn is_full(&self) -> bool {
-        self.0.len() >= ERRORS_MAX
+        self.errors.len() >= ERRORS_MAX || self.bytes >= BYTES_MAX
     }
 
     /// Drops those that are not wanted.
     pub fn retain(&mut self, wanted: impl FnMut(&FieldError) -> bool) {
-        self.0.retain(wanted);
+        self.errors.retain(wanted);
+        self.bytes = self.errors.iter().map(size).sum();
     }
 
     /// Drops all.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.errors.clear();
+        self.bytes = 0;
     }
+}
+
+fn size(error: &FieldError) -> usize {
+    error.field.len() + error.message.len()
 }
 
 impl Deref for ErrorList {
     type Target = [FieldError];
 
     fn deref(&self) -> &[FieldError] {
-        &self.0
+        &self.errors
     }
 }
 
 impl Extend<FieldError> for ErrorList {
     fn extend<T: IntoIterator<Item = FieldError>>(&mut self, errors: T) {
-        let room = ERRORS_MAX.saturating_sub(self.0.len());
-        self.0.extend(errors.into_iter().take(room));
+        let mut errors = errors.into_iter();
+        while !self.is_full()
+            && let Some(error) = errors.next()
+        {
+            self.push(error);
+        }
     }
 }
 
 impl From<Vec<FieldError>> for ErrorList {
-    fn from(mut errors: Vec<FieldError>) -> Self {
-        errors.truncate(ERRORS_MAX);
-        Self(errors)
+    fn from(errors: Vec<FieldError>) -> Self {
+        errors.into_iter().collect()
     }
 }
 
@@ -83,7 +99,7 @@ impl IntoIterator for ErrorList {
     type IntoIter = std::vec::IntoIter<FieldError>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.errors.into_iter()
     }
 }
 
@@ -92,7 +108,7 @@ impl<'a> IntoIterator for &'a ErrorList {
     type IntoIter = std::slice::Iter<'a, FieldError>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.errors.iter()
     }
 }
 
@@ -112,5 +128,18 @@ mod tests {
         errors.push(error(0));
         assert_eq!(errors.len(), ERRORS_MAX);
         assert_eq!(errors.last(), Some(&error(ERRORS_MAX - 1)));
+    }
+
+    #[test]
+    fn those_are_kept_that_there_is_room_for() {
+        let large = || FieldError::invalid(&FieldPath::new("a"), "x".repeat(BYTES_MAX / 4), "");
+        let mut errors = ErrorList::new();
+        errors.extend(std::iter::repeat_with(large));
+        assert_eq!((errors.len(), errors.is_full()), (4, true));
+        errors.push(large());
+        assert_eq!(errors.len(), 4);
+        let mut left = 1;
+        errors.retain(|_| std::mem::take(&mut left) == 1);
+        assert_eq!((errors.len(), errors.is_full()), (1, false));
     }
 }
