@@ -2,6 +2,8 @@
 
 mod rules;
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath, meta::Scope};
 use serde_json::{Value, json};
 
@@ -151,9 +153,10 @@ pub(super) const KINDS: &[&Kind] = &[
             if actions.is_empty() {
                 errors.push(FieldError::required(&path, "at least one validation action is required"));
             }
+            let mut seen = HashSet::new();
             for (at, action) in actions.iter().enumerate() {
                 one_of(action, &path.index(at), &["Audit", "Deny", "Warn"], errors);
-                if actions[..at].contains(action) {
+                if !seen.insert(action) {
                     errors.push(FieldError::duplicate(&path.index(at), *action));
                 }
             }
