@@ -10,11 +10,9 @@ use std::{
     task::Poll,
 };
 
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    sync::Semaphore,
-    task,
-};
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use crate::long_work;
 
 /// From here on a body is large. What is smaller keeps a thread for a tenth of a second at most.
 pub(super) const LARGE_BYTES: usize = 64 << 10;
@@ -35,7 +33,7 @@ impl LargeRequests {
         loop {
             // It is never closed.
             let turn = self.0.acquire().await;
-            let polled = poll_fn(|context| Poll::Ready(apart(|| work.as_mut().poll(context)))).await;
+            let polled = poll_fn(|context| Poll::Ready(long_work::apart(|| work.as_mut().poll(context)))).await;
             if let Poll::Ready(done) = polled {
                 return done;
             }
@@ -45,14 +43,6 @@ impl LargeRequests {
             poll_fn(|_| if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending })
                 .await;
         }
-    }
-}
-
-/// Does what may take long. All other tasks of this thread go to another one meanwhile, if the runtime has others.
-fn apart<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => task::block_in_place(work),
-        _ => work(),
     }
 }
 

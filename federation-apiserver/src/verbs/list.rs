@@ -117,9 +117,11 @@ pub(super) fn answer(
         Ok(pieces) => return Ok(compress::pieces_for(&call.headers, format.content_type(false), pieces)),
         Err(items) => items,
     };
-    let write = || encode::list(&call.kind, format, &items, meta, call.now);
-    let (content_type, bytes) = if encode::is_large(&items) { long_work::apart(write)? } else { write()? };
-    Ok(compress::bytes_for(&call.headers, StatusCode::OK, content_type, bytes))
+    let write = || {
+        let (content_type, bytes) = encode::list(&call.kind, format, &items, meta, call.now)?;
+        Ok(compress::bytes_for(&call.headers, StatusCode::OK, content_type, bytes))
+    };
+    if encode::is_large(&items) { long_work::apart(write) } else { write() }
 }
 
 /// The newest objects that the selectors choose, for deletecollection.
