@@ -83,6 +83,8 @@ impl Watch {
                 // At once, and not when it is started anew: meanwhile nothing may be removed.
                 let _broken = AtTheEnd(|| drop(take(Change::Broken)));
                 let mut untaken = Untaken::default();
+                // Of how many whoever takes it in knows.
+                let mut told = 0;
                 loop {
                     let change = tokio::select! {
                         biased;
@@ -96,12 +98,20 @@ impl Watch {
                     let Some(change) = change else { return };
                     let object = match &change {
                         Change::Present(object) | Change::Gone(object) => identity(object),
-                        _ => {
+                        other => {
+                            match other {
+                                // With the rest of the view this is forgotten, and the next list may tell of no object that changes the number.
+                                Change::Broken | Change::NotServed => told = 0,
+                                Change::Synced if told != untaken.objects.len() => {
+                                    told = untaken.objects.len();
+                                    take(Change::Untaken(told)).await;
+                                }
+                                _ => {}
+                            }
                             take(change).await;
                             continue;
                         }
                     };
-                    let before = untaken.objects.len();
                     match tasks::caught(PART, async { take(change).await }).await {
                         Ok(()) => untaken.taken(&object),
                         Err(panicked) => {
@@ -110,8 +120,9 @@ impl Watch {
                             untaken.failed(object);
                         }
                     }
-                    if untaken.objects.len() != before {
-                        take(Change::Untaken(untaken.objects.len())).await;
+                    if told != untaken.objects.len() {
+                        told = untaken.objects.len();
+                        take(Change::Untaken(told)).await;
                     }
                 }
             }
@@ -123,6 +134,11 @@ impl Watch {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use kube::Client;
+    use kube::client::Body;
     use serde_json::{Value, json};
     use tokio::sync::mpsc;
 
@@ -139,7 +155,7 @@ mod tests {
         let (told, heard) = mpsc::unbounded_channel();
         let (health, shutdown) = (Health::new(), Shutdown::new());
         let watch = Watch::new(api(lists), CLUSTERS.into(), 1, shutdown.clone());
-        let left = std::sync::atomic::AtomicUsize::new(bad.1);
+        let left = AtomicUsize::new(bad.1);
         watch.follow(health.clone(), move |change| {
             let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
             let word = match change {
@@ -147,13 +163,35 @@ mod tests {
                 Change::Gone(object) => format!("-{}", name(&object)),
                 other => format!("{other:?}"),
             };
-            let relaxed = std::sync::atomic::Ordering::Relaxed;
             let fails =
-                word == bad.0 && left.fetch_update(relaxed, relaxed, |left| left.checked_sub(1)).is_ok();
+                word == bad.0 && left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
             told.send(word).unwrap();
             async move { assert!(!fails, "a change that cannot be taken in") }
         });
         (heard, health, shutdown)
+    }
+
+    /// An API that answers each list with the next one. Its first watch fails; the others say nothing.
+    fn breaking(lists: Vec<Value>) -> Client {
+        let (lists, watches) = (parking_lot::Mutex::new(lists.into_iter()), AtomicUsize::new(0));
+        let state = Arc::new((lists, watches));
+        let answer = move |request: http::Request<Body>| {
+            let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            let state = state.clone();
+            async move {
+                let text = if !is_watch {
+                    state.0.lock().next().unwrap().to_string()
+                } else if state.1.fetch_add(1, Relaxed) == 0 {
+                    let status =
+                        json!({"kind": "Status", "status": "Failure", "code": 500, "message": "it fails"});
+                    json!({"type": "ERROR", "object": status}).to_string() + "\n"
+                } else {
+                    std::future::pending().await
+                };
+                Ok::<_, tower::BoxError>(http::Response::new(Body::from(text.into_bytes())))
+            }
+        };
+        Client::new(tower::service_fn(answer), "default")
     }
 
     async fn next(heard: &mut mpsc::UnboundedReceiver<String>, count: usize) -> Vec<String> {
@@ -173,7 +211,7 @@ mod tests {
         list_of(clusters.into())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_object_that_panics_stops_no_other_and_is_told_again_until_it_is_taken_in() {
         let all = || clusters(&["japan", "taiwan"]);
         let (mut heard, health, shutdown) = followed(vec![all(), all(), all()], ("+japan", 2));
@@ -186,25 +224,43 @@ mod tests {
         while heard.recv().await.is_some() {}
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn objects_that_could_not_be_taken_in_are_told_of_again_when_the_view_has_broken_since() {
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let shutdown = Shutdown::new();
+        let lists = vec![clusters(&["japan"]), clusters(&["japan"])];
+        let watch = Watch::new(breaking(lists), CLUSTERS.into(), 1, shutdown.clone());
+        watch.follow(Health::new(), move |change| {
+            let fails = matches!(change, Change::Present(_));
+            if !fails {
+                told.send(format!("{change:?}")).unwrap();
+            }
+            async move { assert!(!fails, "a change that cannot be taken in") }
+        });
+        let words = ["Untaken(1)", "Synced", "Broken", "Untaken(1)", "Synced"];
+        assert_eq!(next(&mut heard, 5).await, words);
+        shutdown.start();
+        while heard.recv().await.is_some() {}
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn that_an_object_is_gone_is_told_again_until_it_is_taken_in() {
         let lists = vec![clusters(&["japan", "taiwan"]), clusters(&["japan"]), clusters(&["japan"])];
         let (told, mut heard) = mpsc::unbounded_channel();
         let shutdown = Shutdown::new();
         let watch = Watch::new(api(lists), CLUSTERS.into(), 1, shutdown.clone());
-        let gone = std::sync::atomic::AtomicUsize::new(0);
-        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        let gone = AtomicUsize::new(0);
         watch.follow(Health::new(), move |change| {
             // The first list is told again for japan, and the second for taiwan's end.
             let fails = match &change {
-                Change::Present(object) if object["metadata"]["name"] == "japan" => gone.load(relaxed) == 0,
-                Change::Gone(_) => gone.load(relaxed) == 1,
+                Change::Present(object) if object["metadata"]["name"] == "japan" => gone.load(Relaxed) == 0,
+                Change::Gone(_) => gone.load(Relaxed) == 1,
                 _ => false,
             };
             match &change {
                 Change::Gone(_) => told.send(format!("-{fails}")).unwrap(),
                 Change::Synced => {
-                    gone.fetch_add(1, relaxed);
+                    gone.fetch_add(1, Relaxed);
                 }
                 _ => {}
             }
@@ -215,7 +271,7 @@ mod tests {
         while heard.recv().await.is_some() {}
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn after_a_panic_at_more_than_an_object_the_view_is_broken_until_all_was_told_anew() {
         let all = || clusters(&["taiwan"]);
         let (mut heard, health, shutdown) = followed(vec![all(), all()], ("Synced", 1));
@@ -228,7 +284,7 @@ mod tests {
         while heard.recv().await.is_some() {}
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn that_the_view_is_broken_is_told_when_it_breaks_and_not_when_it_is_read_again() {
         let (told, mut heard) = mpsc::unbounded_channel();
         let shutdown = Shutdown::new();
