@@ -176,8 +176,9 @@ impl ClusterState {
 
     /// Makes the snapshot anew, from the Cluster objects and what is noted here.
     pub(crate) fn rebuild(&self) {
-        let clusters = self.0.world.clusters();
+        // Whatever it is made from is read under the lock, so that an older snapshot never replaces a newer one.
         let state = self.0.state.lock();
+        let clusters = self.0.world.clusters();
         let mut snapshot = Snapshot { frozen: state.frozen.clone(), ..Snapshot::default() };
         for (name, cluster) in clusters.iter() {
             let unjoin = Unjoin::of(cluster);
@@ -189,7 +190,6 @@ impl ClusterState {
             }
             snapshot.views.push(view(cluster, state.members.get(name), unjoin));
         }
-        // Under the lock, so that an older snapshot never replaces a newer one.
         self.0.snapshot.store(Arc::new(snapshot));
     }
 }
@@ -230,5 +230,37 @@ fn view(cluster: &Cluster, member: Option<&Member>, unjoin: Option<Unjoin>) -> C
                 .any(|condition| condition.type_ == conditions::JOINED && condition.status == "True"),
         failback_ms: failback_ms(cluster),
         rehearsed: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_is_made_while_a_cluster_changes_does_not_replace_the_one_after_the_change() {
+        let world = World::default();
+        let state = ClusterState::new(world.clone());
+        for round in 0..5_000 {
+            let cluster =
+                json!({"metadata": {"name": "taiwan", "labels": {"round": round.to_string()}}, "spec": {}});
+            let cluster = serde_json::from_value(cluster).expect("a Cluster");
+            let begin = Barrier::new(2);
+            std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    begin.wait();
+                    state.rebuild();
+                });
+                begin.wait();
+                world.put_cluster(cluster);
+                state.rebuild();
+            });
+            let seen = state.snapshot().views.first().and_then(|view| view.labels.get("round").cloned());
+            assert_eq!(seen, Some(round.to_string()));
+        }
     }
 }
