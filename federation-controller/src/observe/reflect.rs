@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use federation_core::api::{
     ClientRegions, Cluster, ClusterPlacementPolicy, DeletionBudget, FailoverDrill, HeldRemoval,
-    PlacementPolicy, PlacementPolicySpec, TemplateReference, TrafficPolicy, Verdict, marks,
+    PlacementPolicy, ResourceSelector, TemplateReference, TrafficPolicy, Verdict, marks,
 };
 use federation_core::gate::accounts::Limits;
 use federation_runtime::endpoints::Health as Readiness;
@@ -305,8 +305,11 @@ impl Observer {
 
     fn policy(&self, change: Change) {
         let Some((namespace, name, policy)) = parts::<PlacementPolicy>(change) else { return };
-        self.name_kinds(policy.as_ref().map(|policy| &policy.spec));
-        if !self.world.set_policy(namespace.clone(), name, policy) {
+        let kinds = policy.as_ref().map(|policy| policy.spec.resource_selectors.clone());
+        // First of all: whatever fails then, no object is placed as if there were no policy.
+        let differs = self.world.set_policy(namespace.clone(), name, policy);
+        self.name_kinds(kinds.unwrap_or_default());
+        if !differs {
             return;
         }
         for key in self.world.keys_in(&namespace) {
@@ -316,14 +319,16 @@ impl Observer {
 
     fn cluster_policy(&self, change: Change) {
         let Some((_, name, policy)) = parts::<ClusterPlacementPolicy>(change) else { return };
-        self.name_kinds(policy.as_ref().map(|policy| &policy.spec));
-        if self.world.set_cluster_policy(name, policy) {
+        let kinds = policy.as_ref().map(|policy| policy.spec.resource_selectors.clone());
+        let differs = self.world.set_cluster_policy(name, policy);
+        self.name_kinds(kinds.unwrap_or_default());
+        if differs {
             self.look_at_all(Priority::Normal);
         }
     }
 
-    fn name_kinds(&self, spec: Option<&PlacementPolicySpec>) {
-        for selector in spec.into_iter().flat_map(|spec| &spec.resource_selectors) {
+    fn name_kinds(&self, selectors: Vec<ResourceSelector>) {
+        for selector in selectors {
             self.wanted.name(&selector.api_version, &selector.kind);
         }
     }
