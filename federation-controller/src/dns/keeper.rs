@@ -462,12 +462,13 @@ fn take<T: serde::de::DeserializeOwned>(change: Change, objects: &mut BTreeMap<S
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
     let key = if namespace.is_empty() { name } else { format!("{namespace}/{name}") };
+    if !present {
+        objects.remove(&key);
+        return false;
+    }
     match serde_json::from_value(object) {
-        Ok(object) if present => {
+        Ok(object) => {
             objects.insert(key, object);
-        }
-        Ok(_) => {
-            objects.remove(&key);
         }
         // Another version's object, which is left as it was.
         Err(error) => tracing::warn!(%error, key, "an object of the DNS could not be read"),

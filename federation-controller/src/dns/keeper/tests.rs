@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use http::{Method, Request, Response};
 use kube::client::Body;
 
 use super::*;
+use crate::act::api::{Api, Direct};
+use crate::testing::until;
 
 /// An API server with these Secrets, by name.
 fn client(secrets: &Arc<Mutex<BTreeMap<String, Value>>>) -> Client {
@@ -49,6 +53,41 @@ fn client(secrets: &Arc<Mutex<BTreeMap<String, Value>>>) -> Client {
         }
     };
     Client::new(tower::service_fn(answer), "default")
+}
+
+/// The same API server, with this DNSZone and no DNSRecordSet. Nothing changes while it is watched.
+fn with_zone(secrets: &Arc<Mutex<BTreeMap<String, Value>>>, zone: &DNSZone) -> Client {
+    let (of_secrets, zone) = (client(secrets), json!(zone));
+    let answer = move |request: Request<Body>| {
+        let (of_secrets, zone) = (of_secrets.clone(), zone.clone());
+        async move {
+            if !request.uri().path().starts_with(&format!("/apis/{API_VERSION}/")) {
+                return Ok::<_, tower::BoxError>(of_secrets.send(request).await?);
+            }
+            if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                std::future::pending::<()>().await;
+            }
+            let items = if request.uri().path().ends_with("/dnszones") { vec![zone] } else { Vec::new() };
+            let list = json!({"kind": "List", "apiVersion": API_VERSION, "metadata": {"resourceVersion": "7"}, "items": items});
+            Ok(Response::new(Body::from(list.to_string().into_bytes())))
+        }
+    };
+    Client::new(tower::service_fn(answer), "default")
+}
+
+/// Counts the writes.
+#[derive(Default)]
+struct Counts(AtomicUsize);
+
+impl Direct for Counts {
+    fn answer(&self, _: Request<Vec<u8>>) -> Option<Result<Value, kube::Error>> {
+        self.0.fetch_add(1, Relaxed);
+        Some(Ok(Value::Null))
+    }
+
+    fn delays(&self) -> (Duration, Duration) {
+        (Duration::ZERO, Duration::ZERO)
+    }
 }
 
 fn zone(name: &str, spec: Value) -> DNSZone {
@@ -136,4 +175,30 @@ async fn a_roll_waits_for_the_last_dns_server() {
     assert_eq!(served(), None, "one of them has not the new key");
     dns.note_served(&|epoch| epoch <= 5);
     assert!(served().is_some());
+}
+
+#[tokio::test]
+async fn a_loop_that_is_started_anew_signs_on_with_the_keys_that_there_are() {
+    let (secrets, written, changes) =
+        (Arc::default(), Arc::new(Counts::default()), Arc::new(AtomicUsize::new(0)));
+    let client = with_zone(&secrets, &zone("fed.test", json!({"dnssec": {"enabled": true}})));
+    let dns = Dns::new();
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let (writer, changed) = (Writer::new(Api::Direct(written.clone())), changes.clone());
+        let changed = move || {
+            changed.fetch_add(1, Relaxed);
+        };
+        let before = written.0.load(Relaxed);
+        let run = tokio::spawn(dns.clone().run(client.clone(), writer, changed, |_| true, Shutdown::new()));
+        // It has decided when it tells of it.
+        until(|| written.0.load(Relaxed) > before).await;
+        // As by a panic.
+        run.abort();
+        let extras = dns.extras().expect("they are known");
+        assert!(!extras.zones["fed.test."].lost);
+        seen.push(extras.zones["fed.test."].keys.clone());
+    }
+    assert_eq!((seen[0].len(), changes.load(Relaxed)), (1, 1), "nothing is published anew");
+    assert_eq!(seen[0], seen[1]);
 }
