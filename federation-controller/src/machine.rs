@@ -202,32 +202,11 @@ impl Machine {
         let (statuses, ending) = (self.agent_events.cluster_statuses.clone(), shutdown.clone());
         let write = move || statuses.clone().run(ending.clone());
         tasks::spawn(tasks::supervise("cluster-statuses", readiness(), shutdown.clone(), write));
-        let settings = Settings {
-            nameservers: self.setup.nameservers.clone(),
-            clusterset: self.setup.clusterset.clone(),
-            zone: self.setup.zone.clone(),
-            ttl_seconds: self.setup.ttl_seconds.max(1),
-            incarnation: self.setup.hub.incarnation.clone(),
-            keeping: self.setup.answers.clone(),
-        };
         let (own, health) = (self.setup.probing.clone(), self.health.clone());
-        let (judged, probed, ending) = (health.clone(), own.clone(), shutdown.clone());
-        let look = move || judged.clone().look(probed.clone(), ending.clone());
+        let (judged, ending) = (health.clone(), shutdown.clone());
+        let look = move || judged.clone().look(own.clone(), ending.clone());
         tasks::spawn(tasks::supervise("own-votes", readiness(), shutdown.clone(), look));
-        let context = Arc::new(TrafficContext {
-            settings,
-            world: self.world.clone(),
-            cluster_state: self.cluster_state.clone(),
-            epochs: self.epochs.clone(),
-            zones: self.zones.clone(),
-            dns: self.setup.dns.clone(),
-            drills: self.drills.clone(),
-            probers: Probers { health: health.clone(), own, sessions: self.sessions.clone() },
-            queue: self.queue.clone(),
-            writer: self.writer.clone(),
-            recorder: self.setup.recorder.clone(),
-            metrics: self.setup.metrics.clone(),
-        });
+        let context = Arc::new(self.traffic_context());
         // Answers and verdicts that stand still look as if all were well.
         let (traffic, of, ending) = (self.traffic.clone(), context.clone(), shutdown.clone());
         let decide = move || traffic.clone().run(of.clone(), ending.clone());
@@ -259,6 +238,36 @@ impl Machine {
         let (contingency, ending) = (self.contingency.clone(), shutdown.clone());
         let plan = move || contingency.clone().run(context.clone(), ending.clone());
         tasks::spawn(tasks::supervise("contingency", readiness(), shutdown.clone(), plan));
+    }
+
+    /// What answers are decided from, and given to.
+    pub(crate) fn traffic_context(&self) -> TrafficContext {
+        let settings = Settings {
+            nameservers: self.setup.nameservers.clone(),
+            clusterset: self.setup.clusterset.clone(),
+            zone: self.setup.zone.clone(),
+            ttl_seconds: self.setup.ttl_seconds.max(1),
+            incarnation: self.setup.hub.incarnation.clone(),
+            keeping: self.setup.answers.clone(),
+        };
+        TrafficContext {
+            settings,
+            world: self.world.clone(),
+            cluster_state: self.cluster_state.clone(),
+            epochs: self.epochs.clone(),
+            zones: self.zones.clone(),
+            dns: self.setup.dns.clone(),
+            drills: self.drills.clone(),
+            probers: Probers {
+                health: self.health.clone(),
+                own: self.setup.probing.clone(),
+                sessions: self.sessions.clone(),
+            },
+            queue: self.queue.clone(),
+            writer: self.writer.clone(),
+            recorder: self.setup.recorder.clone(),
+            metrics: self.setup.metrics.clone(),
+        }
     }
 
     /// What works on objects.

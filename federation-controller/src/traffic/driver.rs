@@ -292,3 +292,82 @@ fn until(at_ms: i64) -> Duration {
 fn say_the_same(last: &[Zone], now: &[Zone]) -> bool {
     last.len() == now.len() && last.iter().zip(now).all(|(last, now)| last.says_the_same(now))
 }
+
+#[cfg(test)]
+mod tests {
+    use federation_core::api::Verdict;
+    use federation_core::health::View;
+    use hub_protocol::hub::Event;
+    use serde_json::json;
+
+    use super::*;
+    use crate::hub::sessions::Listener as _;
+    use crate::machine::{Machine, Word};
+    use crate::observe::{Key, Kind};
+    use crate::testing;
+
+    /// A controller with a Service that two clusters serve; nothing of it runs.
+    async fn controller() -> Machine {
+        let machine = testing::machine().await;
+        let own = "/apis/federation.rs/v1alpha1";
+        let collections = machine.declare(&["services"]);
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "web", "uid": "u"},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}});
+        machine.observe("/api/v1/services", Word::Present(service));
+        let key = Key::new(Kind::find("", "services").expect("a kind"), "shop", "web").to_wire();
+        for (name, address) in [("taiwan", "192.0.2.1"), ("tokyo", "192.0.2.2")] {
+            let cluster = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "Cluster",
+                "metadata": {"name": name, "uid": name}, "spec": {}});
+            machine.observe(&format!("{own}/clusters"), Word::Present(cluster));
+            let view = View { verdict: Verdict::Healthy, ..View::default() };
+            machine.cluster_state.verdicts(vec![(name.to_owned(), view, 1)], None);
+            let state = v1::ServiceState {
+                key: Some(key.clone()),
+                uid: "u".into(),
+                ready_endpoints: 1,
+                addresses: vec![address.into()],
+                ..v1::ServiceState::default()
+            };
+            machine.agent_events.heard(name, Event::Service(state));
+        }
+        for collection in collections {
+            machine.observe(&collection, Word::Synced);
+        }
+        machine
+    }
+
+    /// What the next run of the loop publishes first, before it ends as by a panic.
+    async fn published(machine: &Machine, context: &Arc<TrafficContext>, known: u64) -> v1::ZoneUpdate {
+        let mut server = machine.dns_connected();
+        let hello = v1::dns_message::Message::Hello(v1::DnsHello::default());
+        server.said(v1::DnsMessage { message: Some(hello) });
+        let run = tokio::spawn(machine.traffic.clone().run(context.clone(), Shutdown::new()));
+        let update = async {
+            loop {
+                if let Some(update) = server.update().filter(|update| update.epoch > known) {
+                    return update;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let update = tokio::time::timeout(Duration::from_secs(20), update).await.expect("it publishes");
+        run.abort();
+        update
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_is_started_anew_answers_as_before_and_by_a_newer_epoch() {
+        let machine = controller().await;
+        let context = Arc::new(machine.traffic_context());
+        let first = published(&machine, &context, 0).await;
+        let records = |update: &v1::ZoneUpdate| -> Vec<v1::RecordSet> {
+            update.zones.iter().flat_map(|zone| zone.records.clone()).collect()
+        };
+        for address in ["192.0.2.1", "192.0.2.2"] {
+            assert!(format!("{:?}", records(&first)).contains(address), "{address} is an answer");
+        }
+        let second = published(&machine, &context, first.epoch).await;
+        assert_eq!(records(&second), records(&first));
+        assert_eq!(second.withdrawn, first.withdrawn);
+    }
+}
