@@ -208,7 +208,7 @@ mod tests {
         Metrics::new().encode().lines().find_map(|line| line.strip_prefix(&name).map(str::to_owned))
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_panics_is_unready_and_started_anew_until_it_runs() {
         let (health, shutdown, runs) = (Health::new(), Shutdown::new(), Arc::new(AtomicU32::new(0)));
         let (counted, end) = (runs.clone(), shutdown.clone());
@@ -231,7 +231,7 @@ mod tests {
         supervised.await.expect("it ends with the shutdown");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn one_of_a_name_that_runs_again_says_nothing_of_another_that_does_not() {
         let (health, shutdown) = (Health::new(), Shutdown::new());
         let fails = |bad: u32| {
@@ -260,7 +260,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_ends_before_the_shutdown_is_started_anew_as_if_it_had_panicked() {
         let (health, shutdown, runs) = (Health::new(), Shutdown::new(), Arc::new(AtomicU32::new(0)));
         let (counted, end) = (runs.clone(), shutdown.clone());
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(failures("quitter").as_deref(), Some("1"), "an end in time is none");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_is_to_be_done_once_is_tried_until_it_is_and_nothing_is_started_anew_at_the_end() {
         let (health, shutdown, runs) = (Health::new(), Shutdown::new(), Arc::new(AtomicU32::new(0)));
         let fails_at = |bad: u32| {
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!((runs.load(Ordering::Relaxed), health.is_ready()), (4, false));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_piece_that_panics_says_why_is_counted_and_holds_no_lock() {
         let kept = tokio::sync::Mutex::new(1);
         let work = async {
