@@ -32,7 +32,7 @@ pub enum Output {
 }
 
 impl Output {
-    /// OutputCounts.
+    /// Both outputs.
     pub const ALL: [Self; 2] = [Self::Log, Self::Dnstap];
 
     /// As metrics name it.
@@ -249,7 +249,7 @@ mod tests {
     use crate::udp::Rng;
 
     #[test]
-    fn a_lane_that_is_flooded_leaves_the_others_their_turn() {
+    fn a_queue_that_is_flooded_leaves_the_others_their_turn() {
         let directory = tempfile::tempdir().unwrap();
         let (counts, queues): (Arc<OutputCounts>, Arc<Mutex<Vec<Queue>>>) = Default::default();
         let sampling = Sampling { log: 1, dnstap: 0 };

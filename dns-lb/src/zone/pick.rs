@@ -64,7 +64,7 @@ pub fn scale(random: u64, count: usize) -> usize {
     (((random & 0xffff_ffff) * count as u64) >> 32) as usize
 }
 
-/// The random of the next step of one answer, so that the picks along a chain of aliases are independent (SplitMix64).
+/// Random bits for the next step of one answer, so that the picks along a chain of aliases are independent (SplitMix64).
 #[inline]
 pub fn step(random: u64) -> u64 {
     let mut z = random.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -36,7 +36,7 @@ impl Reconciler {
             if entry.rendered.as_ref() == Some(&version) {
                 return None;
             }
-            // Until all of it is handed out it is not, also where something panics.
+            // Until all of it is distributed none of it counts as that, also where something panics.
             entry.rendered = None;
             // Where there is a metadata.generation it rises with what is wanted, and is what users see.
             let generation = match entry.wanted {
@@ -157,7 +157,7 @@ mod tests {
     use crate::testing;
 
     #[tokio::test]
-    async fn what_panics_for_one_cluster_is_not_handed_out_and_is_tried_again_for_all() {
+    async fn what_panics_for_one_cluster_is_not_distributed_and_is_tried_again_for_all() {
         let reconciler = testing::machine().await.reconciler();
         let config_maps = Kind::find("", "configmaps").expect("a kind");
         let template =
@@ -173,7 +173,7 @@ mod tests {
                 rendered.borrow_mut().push(target.name.clone());
                 Ok(json!({}))
             };
-            let whole = tasks::caught_here("a-handout", || {
+            let whole = tasks::caught_here("a-distribution", || {
                 reconciler.distribute_by(render, &template, &spec, &decision)
             });
             (whole.ok(), rendered.take().join(","))
