@@ -236,12 +236,18 @@ impl Session {
         self.set_epoch(desired.epoch);
         let hash = content_hash(&desired.manifest);
         let key = desired.key.clone();
-        if let Some(removal) = self.removals.get(&key).filter(|removal| removal.uid == desired.uid) {
-            if removal.epoch > desired.epoch {
-                return;
+        match self.removals.get(&key) {
+            Some(removal) if removal.uid != desired.uid => {
+                // This Apply takes the other template's copy over.
+                let uid = removal.uid.clone();
+                self.take_back_release(&key, &uid);
             }
-            // Wanted again by a newer decision. If the Remove is on its way already, this Apply follows it.
-            self.removals.remove(&key);
+            Some(removal) if removal.epoch > desired.epoch => return,
+            Some(_) => {
+                // Wanted again by a newer decision. If the Remove is on its way already, this Apply follows it.
+                self.removals.remove(&key);
+            }
+            None => {}
         }
         if desired.manifest.len() > MANIFEST_LIMIT {
             self.refuse(desired);
@@ -312,6 +318,16 @@ impl Session {
     /// removal of the same object that is pending: one that was not sent yet never is.
     pub fn release(&mut self, key: Key, uid: String, epoch: u64) {
         self.withdraw(key, uid, epoch, None);
+    }
+
+    /// The copy may stay as it is: a release that the agent was not told of on this stream is not told any more.
+    pub fn take_back_release(&mut self, key: &Key, uid: &str) {
+        let is_release =
+            self.removals.get(key).is_some_and(|removal| removal.uid == uid && removal.permit.is_none());
+        if is_release && let Some(at) = self.unsent_removals.iter().position(|unsent| unsent == key) {
+            self.unsent_removals.remove(at);
+            self.removals.remove(key);
+        }
     }
 
     /// Nothing is to be removed by a permit of an older epoch: the federation froze after it was given.

@@ -168,10 +168,7 @@ impl Reconciler {
             new
         });
         let distributed = self.distribute(&current, &spec, &decision);
-        // A copy that was released could not be taken over any more: it would be somebody else's object.
-        let mut unwanted = spec.former.clone();
-        unwanted.retain(|copy| !decision.is_undecided(&copy.cluster));
-        self.release_former(key, &unwanted).await?;
+        self.release_unwanted(key, &spec.former, &decision).await?;
         self.let_go(&current, &spec, &snapshot, &reports, &going).await?;
         // An agent that acted gives up its own number for the manifest's, which must be there.
         if distributed {

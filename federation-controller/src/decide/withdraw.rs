@@ -226,8 +226,25 @@ impl Reconciler {
         copies.into_iter().filter(owes).collect()
     }
 
+    /// Where nobody can tell yet whether the present template goes, its namesake's copy stays as it is: one that was released could not be taken
+    /// over any more, since it would be somebody else's object.
+    pub(super) async fn release_unwanted(
+        &self,
+        key: &Key,
+        former: &[FormerCopy],
+        decision: &Decision,
+    ) -> Result<(), Error> {
+        let (undecided, unwanted): (Vec<FormerCopy>, Vec<FormerCopy>) =
+            former.iter().cloned().partition(|copy| decision.is_undecided(&copy.cluster));
+        let wire = key.to_wire().into();
+        for copy in undecided {
+            self.sessions.take_back_release(&copy.cluster, &wire, &copy.uid);
+        }
+        self.release_former(key, &unwanted).await
+    }
+
     /// The Placement names them until their agents have answered, so that a hub which restarts asks again.
-    pub(super) async fn release_former(&self, key: &Key, copies: &[FormerCopy]) -> Result<(), Error> {
+    async fn release_former(&self, key: &Key, copies: &[FormerCopy]) -> Result<(), Error> {
         for copy in copies {
             self.release_copy(key, &copy.uid, &copy.cluster).await?;
         }

@@ -183,6 +183,13 @@ impl Sessions {
         });
     }
 
+    /// A copy may stay as it is: a release of it that its agent was not told of is taken back.
+    pub(crate) fn take_back_release(&self, cluster: &str, key: &Key, uid: &str) {
+        if let Some(member) = self.0.members.read().get(cluster) {
+            member.session.lock().take_back_release(key, uid);
+        }
+    }
+
     /// Delivers an Event that was posted to the federation.
     pub(crate) fn deliver(&self, cluster: &str, event: v1::DeliverEvent) {
         self.with(cluster, |session, _| session.deliver_event(event));

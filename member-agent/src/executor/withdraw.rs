@@ -45,10 +45,10 @@ impl Executor {
     }
 
     /// Why a removal or release is not carried out any more: what waits is newer, and on disk already. An Apply of another template's copy
-    /// waits until this copy is gone.
+    /// waits until this copy is removed; one that is to be released it takes over, which it could not afterwards.
     fn overruled(&self, key: &Key, uid: &str, epoch: u64, delete: bool) -> Option<&'static str> {
         let newer = |job: &Job| match job {
-            Job::Apply { wanted, .. } => wanted.entry.uid == uid,
+            Job::Apply { wanted, .. } => !delete || wanted.entry.uid == uid,
             Job::Delete { uid: of, .. } | Job::Unmark { uid: of, .. } => of == uid,
         };
         if self.0.slots.lock().get(key).is_some_and(|slot| slot.queue.iter().any(newer)) {
@@ -308,6 +308,22 @@ mod tests {
         let Some(Report::Withdrawn { outcome, .. }) = reports.recv().await else { panic!("it ends") };
         assert_eq!((outcome.result, outcome.message.as_str()), (RemoveResult::Refused, VOID));
         assert_eq!(api.count("DELETE"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_waits_for_its_release_is_taken_over_by_another_templates_apply() {
+        let api = Api::holding(copy(), 0);
+        let (executor, mut reports) = executor(&api);
+        let busy = executor.0.permits.acquire_many(super::super::CONCURRENT as u32).await.unwrap();
+        executor.submit(Job::Unmark { key: key(), uid: "t".into(), epoch: 5 });
+        until(|| executor.0.slots.lock().get(&key()).is_some_and(|slot| slot.queue.is_empty())).await;
+        executor.submit(Job::Apply { wanted: wanted("other"), drift: false });
+        drop(busy);
+        let Some(Report::Withdrawn { outcome, .. }) = reports.recv().await else { panic!("it ends") };
+        assert_eq!(outcome.result, RemoveResult::Refused, "{outcome:?}");
+        let Some(Report::Applied(applied)) = reports.recv().await else { panic!("and then it is applied") };
+        assert_eq!((applied.uid.as_str(), applied.result()), ("other", ApplyResult::Applied), "{applied:?}");
+        assert_eq!(api.0.lock().live["metadata"]["labels"][marks::MANAGED], "true");
     }
 
     #[tokio::test]

@@ -13,6 +13,8 @@ use crate::machine::{Machine, Word};
 use crate::testing::{self, until};
 
 const PLACEMENTS: &str = "/apis/federation.rs/v1alpha1/placements";
+const POLICIES: &str = "/apis/federation.rs/v1alpha1/placementpolicies";
+const CONFIG_MAPS: &str = "/api/v1/configmaps";
 
 /// A Placement of the ConfigMap `shop/web`.
 fn placement(spec: &Value) -> Value {
@@ -25,22 +27,32 @@ fn of_namesake() -> Value {
         "clusters": [{"name": "taiwan"}, {"name": "tokyo"}], "epoch": 1})
 }
 
+/// The policy that ConfigMaps go to these clusters.
+fn policy(generation: i64, wanted: &[&str]) -> Word {
+    let policy = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "PlacementPolicy",
+        "metadata": {"namespace": "shop", "name": "policy", "generation": generation},
+        "spec": {"resourceSelectors": [{"apiVersion": "v1", "kind": "ConfigMap"}], "clusters": {"names": wanted}}});
+    Word::Present(policy)
+}
+
+/// The ConfigMap `shop/web` as it is now.
+fn config_map(version: u64, labels: &Value) -> Word {
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "shop", "name": "web",
+        "uid": "new", "resourceVersion": version.to_string(), "finalizers": [marks::FINALIZER], "labels": labels}, "data": {}});
+    Word::Present(object)
+}
+
 /// A controller that runs, and finds this Placement and a ConfigMap `shop/web` of the uid `new`, which is wanted in these clusters.
 async fn controller(placement: &Value, wanted: &[&str]) -> Machine {
     let machine = testing::machine().await;
     let collections = machine.declare(&["configmaps"]);
-    let policy = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "PlacementPolicy",
-        "metadata": {"namespace": "shop", "name": "policy"},
-        "spec": {"resourceSelectors": [{"apiVersion": "v1", "kind": "ConfigMap"}], "clusters": {"names": wanted}}});
-    machine.observe("/apis/federation.rs/v1alpha1/placementpolicies", Word::Present(policy));
+    machine.observe(POLICIES, policy(1, wanted));
     for name in ["taiwan", "tokyo"] {
         let cluster = json!({"apiVersion": "federation.rs/v1alpha1", "kind": "Cluster",
             "metadata": {"name": name, "uid": name}, "spec": {}});
         machine.observe("/apis/federation.rs/v1alpha1/clusters", Word::Present(cluster));
     }
-    let web = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "shop", "name": "web",
-        "uid": "new", "resourceVersion": "1", "finalizers": [marks::FINALIZER]}, "data": {}});
-    machine.observe("/api/v1/configmaps", Word::Present(web));
+    machine.observe(CONFIG_MAPS, config_map(1, &json!({})));
     machine.observe(PLACEMENTS, Word::Present(placement.clone()));
     for collection in collections {
         machine.observe(&collection, Word::Synced);
@@ -68,27 +80,38 @@ fn asked(hub: &Machine, cluster: &str) -> bool {
     hub.sessions.is_releasing(cluster, &web().to_wire().into(), "old")
 }
 
+/// An agent comes, and says that it holds the copy of the template of this uid.
+fn comes(hub: &Machine, cluster: &str, uid: &str) {
+    let say = |message: Up| hub.agent_said(cluster, Some(v1::AgentMessage { message: Some(message) }));
+    hub.agent_connected(cluster);
+    say(Up::Hello(v1::Hello::default()));
+    let item =
+        Item { key: Some(web().to_wire()), uid: uid.into(), epoch: 1, generation: 1, ..Item::default() };
+    say(Up::DigestReply(v1::DigestReply { items: vec![item], ..v1::DigestReply::default() }));
+    say(Up::Heartbeat(v1::Heartbeat { api_ok: true, ..v1::Heartbeat::default() }));
+}
+
+/// An agent is told to apply the present template's copy, and to let none go.
+async fn is_applied(hub: &Machine, cluster: &str) {
+    let told = Mutex::new(Vec::new());
+    until(|| {
+        let mut told = told.lock();
+        told.extend(std::iter::from_fn(|| hub.to_agent(cluster)).filter_map(|message| message.message));
+        told.iter().any(|message| matches!(message, Down::Apply(apply) if apply.uid == "new"))
+    })
+    .await;
+    let lets_go = |message: &Down| matches!(message, Down::Release(_) | Down::Remove(_));
+    assert!(!told.lock().iter().any(lets_go));
+}
+
 #[tokio::test]
 async fn copies_of_a_former_namesake_are_taken_over_where_the_present_one_may_go_as_soon_as_that_is_known() {
     let hub = controller(&placement(&of_namesake()), &["taiwan", "tokyo"]).await;
     // No agent has come yet.
     until(|| former(&hub) == [old("taiwan"), old("tokyo")]).await;
-    let say = |message: Up| hub.agent_said("taiwan", Some(v1::AgentMessage { message: Some(message) }));
-    hub.agent_connected("taiwan");
-    say(Up::Hello(v1::Hello::default()));
-    let item =
-        Item { key: Some(web().to_wire()), uid: "old".into(), epoch: 1, generation: 1, ..Item::default() };
-    say(Up::DigestReply(v1::DigestReply { items: vec![item], ..v1::DigestReply::default() }));
-    say(Up::Heartbeat(v1::Heartbeat { api_ok: true, ..v1::Heartbeat::default() }));
+    comes(&hub, "taiwan", "old");
     until(|| former(&hub) == [old("tokyo")]).await;
-    let told = Mutex::new(Vec::new());
-    until(|| {
-        let mut told = told.lock();
-        told.extend(std::iter::from_fn(|| hub.to_agent("taiwan")).filter_map(|message| message.message));
-        told.iter().any(|message| matches!(message, Down::Apply(apply) if apply.uid == "new"))
-    })
-    .await;
-    assert!(!told.lock().iter().any(|message| matches!(message, Down::Release(_))));
+    is_applied(&hub, "taiwan").await;
     assert!(!asked(&hub, "tokyo"), "nobody knows yet whether it goes there");
 }
 
@@ -109,6 +132,18 @@ async fn copies_of_a_former_namesake_are_asked_for_until_their_agents_answer_who
     };
     hub.agent_events.heard("taiwan", Event::Removed(answer));
     until(|| former(&hub) == [old("tokyo")]).await;
+}
+
+#[tokio::test]
+async fn a_former_namesakes_copy_is_taken_over_where_a_policy_wants_the_cluster_again_before_its_agent_comes()
+{
+    let hub = controller(&placement(&of_namesake()), &["osaka"]).await;
+    until(|| asked(&hub, "taiwan") && asked(&hub, "tokyo")).await;
+    hub.observe(POLICIES, policy(2, &["taiwan"]));
+    until(|| !asked(&hub, "taiwan")).await;
+    assert!(asked(&hub, "tokyo"), "it is not wanted there");
+    comes(&hub, "taiwan", "old");
+    is_applied(&hub, "taiwan").await;
 }
 
 #[test]
