@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use apimachinery::apply::{
-    ApplyError, Conflicts, Duplicates, FieldSet, Manager, ObjectType, PathElement, Schema, TypeRef, apply,
-    managed_fields, update,
+    ApplyError, Conflicts, Duplicates, FieldSet, ManagedEntry, Manager, ObjectType, PathElement, Schema,
+    TypeRef, apply, managed_fields, update,
 };
 use serde_json::{Value, json};
 
@@ -339,11 +339,96 @@ fn many_managers_take_little_to_fold() {
 }
 
 #[test]
+fn the_time_of_an_update_tells_when_its_manager_last_set_something() {
+    let kind = ObjectType::deduced();
+    let at = |now| Manager { now, ..WRITER };
+    let time = |object: &Value| object["metadata"]["managedFields"][0]["time"].clone();
+    let made = update(kind, None, json!({"data": data(2, "x")}), &at("2026-01-01T00:00:00Z")).unwrap();
+    let same = update(kind, Some(&made), json!({"data": data(2, "x")}), &at("2026-01-02T00:00:00Z")).unwrap();
+    assert_eq!(time(&same), "2026-01-01T00:00:00Z");
+    let set = update(kind, Some(&made), json!({"data": data(2, "y")}), &at("2026-01-02T00:00:00Z")).unwrap();
+    assert_eq!(time(&set), "2026-01-02T00:00:00Z", "the same fields, with other values");
+    let less = update(kind, Some(&set), json!({"data": data(1, "y")}), &at("2026-01-03T00:00:00Z")).unwrap();
+    assert_eq!(time(&less), "2026-01-02T00:00:00Z");
+    assert_eq!(owned(&less, "writer").unwrap(), json!({"f:data": {".": {}, "f:n0": {}}}));
+}
+
+#[test]
+fn of_several_entries_of_one_owner_the_last_counts() {
+    let entries = [
+        entry("a", "Update", "e/v1", ["x".to_owned()]),
+        entry("a", "Update", "e/v1", ["y".to_owned()]),
+        entry("a", "Apply", "e/v1", ["x".to_owned()]),
+        entry("a", "Apply", "e/v2", ["z".to_owned()]),
+    ];
+    let found = managed_fields(&json!({"metadata": {"managedFields": entries}})).unwrap();
+    let told: Vec<_> =
+        found.iter().map(|entry| (&*entry.owner.api_version, entry.fields.to_value())).collect();
+    assert_eq!(told, [("e/v1", json!({"f:data": {"f:y": {}}})), ("e/v2", json!({"f:data": {"f:z": {}}}))]);
+}
+
+#[test]
+fn what_an_apply_to_a_part_finds_untracked_is_told_of_that_part() {
+    let live = json!({"apiVersion": "e/v1", "kind": "E", "data": data(1, "x")});
+    let status = Manager { subresource: "status", ..WRITER };
+    let config = json!({"apiVersion": "e/v1", "kind": "E", "status": {"a": "b"}});
+    let applied = apply(ObjectType::deduced(), Some(&live), &config, &status, Conflicts::Refuse).unwrap();
+    let found = managed_fields(&applied).unwrap();
+    let owners: Vec<_> =
+        found.iter().map(|entry| (&*entry.owner.manager, &*entry.owner.subresource)).collect();
+    assert_eq!(owners, [("writer", "status"), ("before-first-apply", "status")]);
+}
+
+/// Who is left, and with what, after an update of an object that others have updated.
+fn folded(others: impl IntoIterator<Item = Value>) -> Vec<(String, String, Value)> {
+    let entries: Vec<Value> = others.into_iter().collect();
+    let data: Value = (b'a'..=b'z').map(|name| (char::from(name).to_string(), json!("x"))).collect();
+    let live = json!({"metadata": {"managedFields": entries}, "data": data});
+    let mut object = live.clone();
+    object["data"]["new"] = "y".into();
+    let stored = update(ObjectType::deduced(), Some(&live), object, &WRITER).unwrap();
+    let found = managed_fields(&stored).unwrap();
+    let told = |entry: ManagedEntry| {
+        let place = format!("{}/{}", entry.owner.api_version, entry.owner.subresource);
+        (entry.owner.manager, place, entry.fields.to_value()["f:data"].clone())
+    };
+    found.into_iter().map(told).collect()
+}
+
+#[test]
+fn the_oldest_updates_are_folded_by_version_whatever_part_they_were_of() {
+    let named = |name: char| entry(&name.to_string(), "Update", "e/v1", [name.to_string()]);
+    // All are of the same second: then names tell the order.
+    let mut others: Vec<Value> = ('a'..='l').rev().map(named).collect();
+    others.iter_mut().find(|other| other["manager"] == "b").unwrap()["subresource"] = "status".into();
+    let found = folded(others);
+    assert_eq!(found.len(), 10);
+    let fields = json!({"f:a": {}, "f:b": {}, "f:c": {}, "f:d": {}});
+    assert_eq!(found[0], ("ancient-changes".to_owned(), "e/v1/".to_owned(), fields));
+    assert_eq!(found[1].0, "e");
+    // What was folded goes on with what is next.
+    let mut others: Vec<Value> = ('e'..='m').map(named).collect();
+    others.push(entry("ancient-changes", "Update", "e/v1", ["a".to_owned()]));
+    let found = folded(others);
+    let fields = json!({"f:a": {}, "f:e": {}});
+    assert_eq!(found[0], ("ancient-changes".to_owned(), "e/v1/".to_owned(), fields));
+}
+
+#[test]
+fn one_update_of_each_version_is_left_as_it_is() {
+    let of_version =
+        |at: u8| entry("m", "Update", &format!("e/v{}", at + 2), [char::from(b'a' + at).to_string()]);
+    let found = folded((0..12).map(of_version));
+    assert_eq!(found.len(), 13);
+    assert!(found.iter().all(|(manager, ..)| manager != "ancient-changes"), "{found:?}");
+}
+
+#[test]
 fn managers_of_many_versions_take_little_to_follow() {
     let kind = ObjectType::deduced();
     let names = |range: std::ops::Range<usize>| range.map(|at| format!("n{at}"));
     let mut entries: Vec<Value> =
-        (0..5_000).map(|at| entry("other", "Apply", &format!("e/v{}", at + 2), names(at..at + 1))).collect();
+        (0..5_000).map(|at| entry("other", "Update", &format!("e/v{}", at + 2), names(at..at + 1))).collect();
     entries.push(entry("writer", "Apply", "e/v1", names(0..30_000)));
     let live = json!({"metadata": {"managedFields": entries}, "data": data(30_000, "x")});
     let updated = update(kind, Some(&live), json!({"data": data(30_000, "y")}), &WRITER).unwrap();

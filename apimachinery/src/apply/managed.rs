@@ -1,6 +1,9 @@
 //! `metadata.managedFields`: who owns which fields.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -29,7 +32,7 @@ impl Operation {
     }
 }
 
-/// Who owns: two entries with the same owner are one.
+/// Who owns.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
     /// The field manager's name.
@@ -40,6 +43,16 @@ pub struct Owner {
     pub api_version: String,
     /// `status`, `scale`, or empty for the main resource.
     pub subresource: String,
+}
+
+impl Owner {
+    /// What tells owners apart: whoever applies is the same in every version.
+    fn identity(&self) -> Self {
+        match self.operation {
+            Operation::Apply => Self { api_version: String::new(), ..self.clone() },
+            Operation::Update => self.clone(),
+        }
+    }
 }
 
 /// As conflict messages name an owner: `"mgr"`, with ` using v1` when it was an Update.
@@ -86,11 +99,11 @@ pub enum ManagedError {
     },
 }
 
-/// Reads the managed fields of an object; none at all is an empty list.
+/// Reads the managed fields of an object; none at all is an empty list. Of several entries of one owner the last counts, as in kube-apiserver.
 pub fn managed_fields(object: &Value) -> Result<Vec<ManagedEntry>, ManagedError> {
     let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
     let mut out: Vec<ManagedEntry> = Vec::new();
-    let mut places: HashMap<Owner, usize> = HashMap::new();
+    let mut places = HashMap::new();
     for (index, entry) in entries.into_iter().flatten().enumerate() {
         let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let operation = match entry.get("operation").and_then(Value::as_str) {
@@ -114,11 +127,16 @@ pub fn managed_fields(object: &Value) -> Result<Vec<ManagedEntry>, ManagedError>
             subresource: text("subresource"),
         };
         let time = entry.get("time").and_then(Value::as_str).map(str::to_owned);
-        match places.get(&owner).and_then(|at| out.get_mut(*at)) {
-            Some(known) => known.fields.add(fields),
-            None => {
-                places.insert(owner.clone(), out.len());
-                out.push(ManagedEntry { owner, time, fields });
+        let entry = ManagedEntry { owner, time, fields };
+        match places.entry(entry.owner.identity()) {
+            Entry::Occupied(known) => {
+                if let Some(known) = out.get_mut(*known.get()) {
+                    *known = entry;
+                }
+            }
+            Entry::Vacant(place) => {
+                place.insert(out.len());
+                out.push(entry);
             }
         }
     }
@@ -128,7 +146,6 @@ pub fn managed_fields(object: &Value) -> Result<Vec<ManagedEntry>, ManagedError>
 /// Writes the managed fields into an object, in kube-apiserver's order; an empty list removes the field.
 pub(super) fn set_managed_fields(object: &mut Value, mut entries: Vec<ManagedEntry>) {
     entries.retain(|entry| !entry.fields.is_empty());
-    fold_old_updates(&mut entries);
     entries.sort_by(|a, b| {
         let (one, other) = (&a.owner, &b.owner);
         (one.operation, &a.time, &one.manager, &one.api_version, &one.subresource).cmp(&(
@@ -159,36 +176,50 @@ pub fn remove_managed_fields(object: &mut Value) {
     }
 }
 
-/// Folds the oldest entries of operation Update into one for each version and subresource, until few enough are left.
-fn fold_old_updates(entries: &mut Vec<ManagedEntry>) {
-    let (mut ancient, mut order) = (HashMap::new(), Vec::new());
-    let place = |owner: &Owner| (owner.api_version.clone(), owner.subresource.clone());
-    for (at, entry) in entries.iter().enumerate() {
-        match (entry.owner.operation, &*entry.owner.manager) {
-            (Operation::Apply, _) => {}
-            (Operation::Update, ANCIENT) => drop(ancient.insert(place(&entry.owner), at)),
-            (Operation::Update, _) => order.push((entry.time.clone(), at)),
-        }
+/// Folds the oldest entries of operation Update into one for each version, until few enough are left. A version that has only one of them
+/// keeps it.
+///
+/// Follows `capManagersManager` of apimachinery's managed fields, which an apply goes past.
+pub(super) fn fold_old_updates(entries: &mut Vec<ManagedEntry>) {
+    entries.retain(|entry| !entry.fields.is_empty());
+    let is_update = |entry: &&ManagedEntry| entry.owner.operation == Operation::Update;
+    let mut left = entries.iter().filter(is_update).count();
+    if left <= MAX_UPDATE_MANAGERS {
+        return;
     }
-    let mut updates = ancient.len() + order.len();
-    order.sort();
-    for (time, at) in order {
-        if updates <= MAX_UPDATE_MANAGERS {
+    let mut order: Vec<usize> =
+        (0..entries.len()).filter(|at| entries.get(*at).as_ref().is_some_and(is_update)).collect();
+    order.sort_by_cached_key(|at| entries.get(*at).map(|entry| (entry.time.clone(), entry.owner.clone())));
+    let bucket = |(at, entry): (usize, &ManagedEntry)| {
+        let Owner { manager, subresource, api_version, .. } = &entry.owner;
+        (is_update(&entry) && manager == ANCIENT && subresource.is_empty()).then(|| (api_version.clone(), at))
+    };
+    let mut buckets: HashMap<String, usize> = entries.iter().enumerate().filter_map(bucket).collect();
+    let mut firsts = HashMap::new();
+    for at in order {
+        if left <= MAX_UPDATE_MANAGERS {
             break;
         }
         let Some(entry) = entries.get_mut(at) else { continue };
-        let into = *ancient.entry(place(&entry.owner)).or_insert(at);
+        let version = entry.owner.api_version.clone();
+        let Some(first) = firsts.get(&version) else {
+            firsts.insert(version, at);
+            continue;
+        };
+        let into = *buckets.entry(version).or_insert(*first);
         if into == at {
-            ANCIENT.clone_into(&mut entry.owner.manager);
             continue;
         }
         // What owns nothing any more is left out below.
-        let fields = std::mem::take(&mut entry.fields);
+        let (fields, time) = (std::mem::take(&mut entry.fields), entry.time.take());
         if let Some(known) = entries.get_mut(into) {
+            ANCIENT.clone_into(&mut known.owner.manager);
+            known.owner.subresource.clear();
             known.fields.add(fields);
-            known.time = known.time.take().max(time);
+            // It is of later than what was folded before.
+            known.time = time;
         }
-        updates -= 1;
+        left -= 1;
     }
     entries.retain(|entry| !entry.fields.is_empty());
 }

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::compare::Comparison;
 use super::fieldset::{FieldSet, PathElement};
 use super::managed::{
-    ManagedEntry, ManagedError, Operation, Owner, managed_fields, remove_managed_fields, set_managed_fields,
+    ManagedEntry, ManagedError, Operation, Owner, fold_old_updates, managed_fields, remove_managed_fields,
+    set_managed_fields,
 };
 use super::schema::ObjectType;
 use super::typed::Duplicates;
@@ -270,18 +271,24 @@ pub fn record_update(
         }
         None => kind.compare(&old, new),
     };
-    let owner = manager.owner(Operation::Update);
-    let previous = managers.iter().position(|entry| entry.owner == owner).map(|index| managers.remove(index));
-    // Force leaves no conflicts to report.
+    // Force leaves no conflicts to report. What the writer owned already is taken like what others own, and comes back below.
     let change = Change { kind, old: &old, new, manager, comparison: &comparison };
     let _ = take_over(&mut managers, &change, Conflicts::Force, &FieldSet::default());
-    let (before, time) = previous.map_or_else(Default::default, |entry| (entry.fields, entry.time));
-    let mut fields = before.difference(&comparison.removed);
-    fields.add(comparison.modified);
-    fields.add(comparison.added);
-    fields.subtract(&UNOWNED);
-    let time = if fields == before { time } else { Some(manager.now.to_owned()) };
-    managers.push(ManagedEntry { owner, time, fields });
+    let mut taken = comparison.modified;
+    taken.add(comparison.added);
+    taken.subtract(&UNOWNED);
+    // The time tells when a manager last set something: what is only removed does not count.
+    if !taken.is_empty() {
+        let (owner, time) = (manager.owner(Operation::Update), Some(manager.now.to_owned()));
+        match managers.iter_mut().find(|entry| entry.owner == owner) {
+            Some(entry) => {
+                entry.fields.add(taken);
+                entry.time = time;
+            }
+            None => managers.push(ManagedEntry { owner, time, fields: taken }),
+        }
+    }
+    fold_old_updates(&mut managers);
     set_managed_fields(new, managers);
     Ok(())
 }
@@ -322,7 +329,7 @@ fn untracked(kind: ObjectType<'_>, live: &Value, manager: &Manager<'_>) -> Manag
         manager: BEFORE_FIRST_APPLY.to_owned(),
         operation: Operation::Update,
         api_version: manager.api_version.to_owned(),
-        subresource: String::new(),
+        subresource: manager.subresource.to_owned(),
     };
     let fields = manager.counted(comparison.added.difference(&UNOWNED));
     ManagedEntry { owner, time: Some(manager.now.to_owned()), fields }
