@@ -1,4 +1,4 @@
-//! Numbers as Go's encoding/json writes them.
+//! Numbers as Go writes them.
 
 use std::io::{self, Write};
 
@@ -21,7 +21,28 @@ impl AsGo<PrettyFormatter<'static>> {
     }
 }
 
-/// The text of a number.
+/// A number as `%g` prints it: its digits, with an exponent of two digits below 1e-4 and from 1e6 on.
+pub fn general(number: f64) -> String {
+    if !number.is_finite() {
+        return if number.is_nan() {
+            "NaN"
+        } else if number > 0.0 {
+            "+Inf"
+        } else {
+            "-Inf"
+        }
+        .to_owned();
+    }
+    let text = format!("{number:e}");
+    let Some((digits, exponent)) = text.split_once('e') else { return text };
+    let power: i32 = exponent.parse().unwrap_or_default();
+    if (-4..6).contains(&power) {
+        return number.to_string();
+    }
+    format!("{digits}e{}{:02}", if power < 0 { '-' } else { '+' }, power.abs())
+}
+
+/// The text of a number, as encoding/json writes it.
 fn text(number: f64) -> String {
     let size = number.abs();
     if size == 0.0 || (1e-6..1e21).contains(&size) {
@@ -79,6 +100,27 @@ mod tests {
     use serde_json::{Serializer, json};
 
     use super::*;
+
+    #[test]
+    fn a_number_alone_has_an_exponent_from_a_million_on() {
+        for (number, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.5, "1.5"),
+            (-2.0, "-2"),
+            (999_999.5, "999999.5"),
+            (1_000_000.0, "1e+06"),
+            (123_456_789.0, "1.23456789e+08"),
+            (0.0001, "0.0001"),
+            (0.000_012, "1.2e-05"),
+            (-1.5e300, "-1.5e+300"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
+            assert_eq!(general(number), text);
+        }
+    }
 
     #[test]
     fn numbers_have_exponents_where_gos_have_them() {

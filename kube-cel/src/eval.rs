@@ -6,7 +6,7 @@ use crate::{
     Value,
     ast::{Each, Expr, Item, Node, Walk},
     error::EvalError,
-    functions,
+    functions::{self, overflow},
     patterns::Patterns,
     value::{Key, Made},
 };
@@ -148,10 +148,6 @@ fn eval<'a>(expr: &'a Expr, scope: &mut Scope<'a>, budget: &mut Budget) -> Outco
             _ => Err(EvalError::NoSuchOverload),
         },
     }
-}
-
-fn overflow() -> EvalError {
-    EvalError::failed("return error for overflow")
 }
 
 fn within<'a, T>(

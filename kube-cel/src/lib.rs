@@ -39,7 +39,7 @@ pub use access::{Access, Authority, Check, Decision};
 pub use cost::Shape;
 pub use error::{CompileError, EvalError};
 pub use eval::Budget;
-pub use functions::Semver;
+pub use functions::{Semver, parse_timestamp};
 pub use types::{ObjectType, Type};
 pub use value::{Key, Made, Url, Value};
 

@@ -70,7 +70,7 @@ fn the_libraries_of_kubernetes() {
         "'Hello'.lowerAscii() == 'hello' && 'a,b'.split(',') == ['a', 'b'] && ['a', 'b'].join('-') == 'a-b'",
         "'tacocat'.indexOf('c') == 2 && 'tacocat'.lastIndexOf('c') == 4 && 'tacocat'.substring(4) == 'cat' && 'tacocat'.charAt(1) == 'a'",
         "'a-b-c'.replace('-', '+', 1) == 'a+b-c' && '  x '.trim() == 'x'",
-        "'%s is %d, %.2f and %s'.format(['a', 3, 1.5, [1, 2]]) == 'a is 3, 1.50 and [1, 2]'",
+        "'%s is %d, %.2f and %s'.format(['a', 3, 1.5, [1, 'b']]) == 'a is 3, 1.50 and [1, \"b\"]'",
         "'abc123'.find('[0-9]+') == '123' && 'a1b2'.findAll('[0-9]') == ['1', '2'] && 'abc'.matches('^a.c$')",
         "[1, 2, 3].isSorted() && [1, 2].sum() == 3 && [3, 1].min() == 1 && [3, 1].max() == 3 && [1, 2, 1].lastIndexOf(1) == 2",
         "sets.contains([1, 2], [2]) && sets.equivalent([1, 2], [2, 1]) && !sets.intersects([1], [2])",
@@ -103,6 +103,30 @@ fn texts_and_times_have_the_forms_that_kubernetes_reads() {
     {
         fails(&format!("timestamp('{text}') == timestamp(0)"), "parsing time");
     }
+}
+
+#[test]
+fn letters_are_found_and_split_as_in_kubernetes() {
+    for source in [
+        "'hello mellow'.indexOf('') == 0 && 'hello mellow'.indexOf('', 2) == 2 && 'ab'.indexOf('', 9) == 9",
+        "'hello mellow'.indexOf('ello', 2) == 7 && 'hello mellow'.indexOf('ello', 20) == -1 && 'ab'.indexOf('b', 2) == -1",
+        "'hello mellow'.lastIndexOf('') == 12 && 'hello mellow'.lastIndexOf('', 3) == 3",
+        "'hello mellow'.lastIndexOf('ello', 6) == 1 && 'hello mellow'.lastIndexOf('ello', 7) == 7 && 'ab'.lastIndexOf('b', 2) == -1",
+        "'éaéaé'.lastIndexOf('éa', 2) == 2 && 'éaéaé'.lastIndexOf('aé', 2) == 1 && 'éaéaé'.lastIndexOf('aéa', 9) == -1",
+        "'abc'.split('', 2) == ['a', 'bc'] && 'abc'.split('', 9) == ['a', 'b', 'c'] && ''.split('', 2) == [] && 'abc'.split('', 1) == ['abc']",
+        r#"strings.quote('é"\\\a\n\u0001') == '"é\\"\\\\\\a\\n\u0001"'"#,
+        "string(1000000.0) == '1e+06' && string(1.5) == '1.5' && int(9223372036854774784.0) == 9223372036854774784",
+        "timestamp('9999-12-31T23:59:59Z') > timestamp('9999-12-29T00:00:00Z')",
+    ] {
+        holds(source);
+    }
+    fails("'abc'.indexOf('a', -1) == 0", "index out of range: -1");
+    fails("'abc'.lastIndexOf('a', -1) == 0", "index out of range: -1");
+    fails("'abc'.substring(9, 1) == ''", "invalid substring range. start: 9, end: 1");
+    fails("int(9223372036854775808.0) == 0", "integer overflow");
+    fails("0u - 1u == 0u", "unsigned integer overflow");
+    fails("timestamp('0000-12-31T00:00:00Z') == timestamp(0)", "timestamp overflow");
+    fails("timestamp(253402300800) == timestamp(0)", "timestamp overflow");
 }
 
 #[test]

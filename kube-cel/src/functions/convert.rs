@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Outcome, time};
+use apimachinery::numbers;
+
+use super::{
+    Outcome,
+    numbers::{overflow, unsigned_overflow},
+    time,
+};
 use crate::{Value, error::EvalError};
 
 pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
@@ -63,15 +69,12 @@ fn size(value: &Value) -> Outcome {
 }
 
 fn int(value: &Value) -> Outcome {
-    let range = || EvalError::failed("return error for overflow");
+    /// The first double that is too large, and the negative of the last that is too small.
+    const LARGE: f64 = 9_223_372_036_854_775_808.0;
     match value {
-        Value::Uint(number) => i64::try_from(*number).map(Value::Int).map_err(|_| range()),
-        Value::Double(number)
-            if *number > -9.223_372_036_854_775e18 && *number < 9.223_372_036_854_775e18 =>
-        {
-            Ok(Value::Int(*number as i64))
-        }
-        Value::Double(_) => Err(range()),
+        Value::Uint(number) => i64::try_from(*number).map(Value::Int).map_err(|_| overflow()),
+        Value::Double(number) if number.abs() < LARGE => Ok(Value::Int(*number as i64)),
+        Value::Double(_) => Err(overflow()),
         Value::String(text) => text
             .parse()
             .map(Value::Int)
@@ -83,13 +86,11 @@ fn int(value: &Value) -> Outcome {
 }
 
 fn uint(value: &Value) -> Outcome {
-    let range = || EvalError::failed("return error for overflow");
+    const LARGE: f64 = 18_446_744_073_709_551_616.0;
     match value {
-        Value::Int(number) => u64::try_from(*number).map(Value::Uint).map_err(|_| range()),
-        Value::Double(number) if *number >= 0.0 && *number < 1.844_674_407_370_955e19 => {
-            Ok(Value::Uint(*number as u64))
-        }
-        Value::Double(_) => Err(range()),
+        Value::Int(number) => u64::try_from(*number).map(Value::Uint).map_err(|_| unsigned_overflow()),
+        Value::Double(number) if *number >= 0.0 && *number < LARGE => Ok(Value::Uint(*number as u64)),
+        Value::Double(_) => Err(unsigned_overflow()),
         Value::String(text) => text
             .parse()
             .map(Value::Uint)
@@ -105,7 +106,7 @@ pub(crate) fn text(value: &Value) -> Outcome {
         Value::Bool(flag) => flag.to_string().into(),
         Value::Int(number) => number.to_string().into(),
         Value::Uint(number) => number.to_string().into(),
-        Value::Double(number) => number.to_string().into(),
+        Value::Double(number) => numbers::general(*number).into(),
         Value::Bytes(bytes) => {
             let text = std::str::from_utf8(bytes);
             text.map_err(|_| EvalError::failed("invalid UTF-8 in bytes, cannot convert to string"))?.into()

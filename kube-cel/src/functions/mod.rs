@@ -2,6 +2,7 @@
 
 mod authority;
 mod convert;
+mod format;
 mod lists;
 mod net;
 mod numbers;
@@ -14,9 +15,10 @@ use crate::{Type, Value, access, error::EvalError};
 
 pub(crate) use convert::text;
 pub(crate) use lists::{sort_by, sorting_cost};
-pub(crate) use numbers::arithmetic;
+pub(crate) use numbers::{arithmetic, overflow};
 pub use semver::Semver;
 pub(crate) use strings::{SEARCHES, compile, pattern, search};
+pub use time::parse_timestamp;
 
 type Outcome = Result<Value, EvalError>;
 

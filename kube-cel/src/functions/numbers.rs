@@ -4,11 +4,15 @@ use std::{cmp::Ordering, sync::Arc};
 
 use jiff::SignedDuration;
 
-use super::Outcome;
+use super::{Outcome, time};
 use crate::{Value, error::EvalError};
 
-fn overflow() -> EvalError {
-    EvalError::failed("return error for overflow")
+pub(crate) fn overflow() -> EvalError {
+    EvalError::failed("integer overflow")
+}
+
+pub(super) fn unsigned_overflow() -> EvalError {
+    EvalError::failed("unsigned integer overflow")
 }
 
 /// `+`, `-`, `*`, `/` and `%`.
@@ -35,7 +39,7 @@ pub(crate) fn arithmetic(operator: &str, left: &Value, right: &Value) -> Outcome
                 "/" => one.checked_div(*other),
                 _ => one.checked_rem(*other),
             };
-            result.map(Uint).ok_or_else(overflow)
+            result.map(Uint).ok_or_else(unsigned_overflow)
         }
         ("+", Double(one), Double(other)) => Ok(Double(one + other)),
         ("-", Double(one), Double(other)) => Ok(Double(one - other)),
@@ -50,11 +54,11 @@ pub(crate) fn arithmetic(operator: &str, left: &Value, right: &Value) -> Outcome
         }
         ("+", Duration(one), Duration(other)) => one.checked_add(*other).map(Duration).ok_or_else(overflow),
         ("-", Duration(one), Duration(other)) => one.checked_sub(*other).map(Duration).ok_or_else(overflow),
-        ("+", Timestamp(time), Duration(nanos)) | ("+", Duration(nanos), Timestamp(time)) => {
-            time.checked_add(SignedDuration::from_nanos(*nanos)).map(Timestamp).map_err(|_| overflow())
+        ("+", Timestamp(start), Duration(nanos)) | ("+", Duration(nanos), Timestamp(start)) => {
+            start.checked_add(SignedDuration::from_nanos(*nanos)).map(Timestamp).map_err(|_| time::overflow())
         }
-        ("-", Timestamp(time), Duration(nanos)) => {
-            time.checked_sub(SignedDuration::from_nanos(*nanos)).map(Timestamp).map_err(|_| overflow())
+        ("-", Timestamp(start), Duration(nanos)) => {
+            start.checked_sub(SignedDuration::from_nanos(*nanos)).map(Timestamp).map_err(|_| time::overflow())
         }
         ("-", Timestamp(one), Timestamp(other)) => {
             let nanos = one.as_nanosecond() - other.as_nanosecond();

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::Outcome;
+use super::{Outcome, overflow};
 use crate::{Value, error::EvalError};
 
 /// A part of a pre-release; numbers come before words.
@@ -91,7 +91,7 @@ pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
     use Value::{Bool, Int, String};
     let number = |own: &Semver, at: usize| {
         let number = own.numbers.get(at).copied().unwrap_or_default();
-        i64::try_from(number).map(Int).map_err(|_| EvalError::failed("return error for overflow"))
+        i64::try_from(number).map(Int).map_err(|_| overflow())
     };
     let normalised = |rest: &[Value]| matches!(rest, [Bool(true)]);
     Some(match (name, values) {

@@ -4,7 +4,7 @@ use apimachinery::{formats, names};
 use base64::Engine as _;
 use regex::Regex;
 
-use super::{Outcome, convert};
+use super::{Outcome, format};
 use crate::{Value, error::EvalError};
 
 /// Compiled size of a pattern: keeps repetition of repetitions from taking memory.
@@ -64,8 +64,8 @@ pub(super) fn call(name: &str, method: bool, values: &[Value]) -> Option<Outcome
             };
             join(items, mark)
         }
-        ("format", [String(pattern), List(items)]) if method => format(pattern, items),
-        ("strings.quote", [String(text)]) => Ok(format!("{text:?}").into()),
+        ("format", [String(pattern), List(items)]) if method => format::format(pattern, items),
+        ("strings.quote", [String(text)]) => Ok(quote(text).into()),
         ("jsonpatch.escapeKey", [String(text)]) => Ok(text.replace('~', "~0").replace('/', "~1").into()),
         ("base64.encode", [Bytes(bytes)]) => {
             Ok(base64::engine::general_purpose::STANDARD.encode(bytes).into())
@@ -159,23 +159,37 @@ fn char_at(text: &str, at: i64) -> Outcome {
     Ok(rest.chars().next().map(String::from).unwrap_or_default().into())
 }
 
+/// Where a part begins, in letters; -1 if it is nowhere. An empty one is where the search begins, wherever that is.
 fn index_of(text: &str, part: &str, rest: &[Value], last: bool) -> Outcome {
-    let count = |bytes: usize| Value::Int(text.get(..bytes).unwrap_or_default().chars().count() as i64);
-    let found = match (rest, last) {
-        ([], false) => text.find(part),
-        ([], true) => text.rfind(part),
-        ([Value::Int(from)], false) => {
-            let start = offset(text, *from).ok_or_else(|| out_of_range(*from))?;
-            text.get(start..).and_then(|rest| rest.find(part)).map(|found| found + start)
-        }
-        ([Value::Int(from)], true) => {
-            let end = offset(text, *from).ok_or_else(|| out_of_range(*from))?;
-            let limit = (end + part.len()).min(text.len());
-            text.get(..limit).and_then(|rest| rest.rfind(part))
-        }
+    let count = |bytes: usize| text.get(..bytes).unwrap_or_default().chars().count() as i64;
+    let from = match rest {
+        [] => None,
+        [Value::Int(from)] => Some(*from),
         _ => return Err(EvalError::NoSuchOverload),
     };
-    Ok(found.map_or(Value::Int(-1), count))
+    if part.is_empty() {
+        return Ok(Value::Int(from.unwrap_or_else(|| if last { count(text.len()) } else { 0 })));
+    }
+    let start = from
+        .filter(|from| *from < 0)
+        .map_or_else(|| Ok(from.map(|from| offset(text, from))), |from| Err(out_of_range(from)))?;
+    let found = match (start, last) {
+        (None, false) => text.find(part),
+        (None, true) => text.rfind(part),
+        // Beyond the end there is nothing.
+        (Some(None), _) => None,
+        (Some(Some(start)), false) => {
+            text.get(start..).and_then(|rest| rest.find(part)).map(|found| found + start)
+        }
+        (Some(Some(end)), true) if end == text.len() => None,
+        (Some(Some(end)), true) => {
+            // It may begin there, and reach as far as it likes.
+            let reach = text.get(end..).and_then(|rest| rest.char_indices().nth(part.chars().count()));
+            let limit = reach.map_or(text.len(), |(length, _)| end + length);
+            text.get(..limit).and_then(|rest| rest.rfind(part))
+        }
+    };
+    Ok(Value::Int(found.map_or(-1, count)))
 }
 
 fn replace(text: &str, from: &str, to: &str, rest: &[Value]) -> Outcome {
@@ -196,24 +210,59 @@ fn split(text: &str, mark: &str, rest: &[Value]) -> Value {
     };
     let parts: Vec<Value> = match limit {
         0 => Vec::new(),
-        // Go splits an empty separator into letters.
-        _ if mark.is_empty() => text.chars().map(|letter| letter.to_string().into()).collect(),
+        // Go splits at an empty mark into letters, the last of which is all the rest.
+        _ if mark.is_empty() => letters(text, limit),
         1.. => text.splitn(limit as usize, mark).map(Value::from).collect(),
         _ => text.split(mark).map(Value::from).collect(),
     };
     Value::list(parts)
 }
 
+fn letters(text: &str, limit: i64) -> Vec<Value> {
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (mut parts, mut rest) = (Vec::new(), text.chars());
+    while parts.len() + 1 < most
+        && let Some(letter) = rest.next()
+    {
+        parts.push(letter.to_string().into());
+    }
+    if !rest.as_str().is_empty() {
+        parts.push(rest.as_str().into());
+    }
+    parts
+}
+
+/// A text in quotes, with the escapes that expressions know by a letter.
+fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for letter in text.chars() {
+        match letter {
+            '\x07' => quoted.push_str("\\a"),
+            '\x08' => quoted.push_str("\\b"),
+            '\x0c' => quoted.push_str("\\f"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\x0b' => quoted.push_str("\\v"),
+            '\\' | '"' => quoted.extend(['\\', letter]),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 fn substring(text: &str, from: i64, to: Option<i64>) -> Outcome {
+    if let Some(to) = to.filter(|to| from > *to) {
+        return Err(EvalError::failed(format!("invalid substring range. start: {from}, end: {to}")));
+    }
     let start = offset(text, from).ok_or_else(|| out_of_range(from))?;
     let end = match to {
         Some(to) => offset(text, to).ok_or_else(|| out_of_range(to))?,
         None => text.len(),
     };
-    let part = text.get(start..end);
-    part.map(Value::from).ok_or_else(|| {
-        EvalError::failed(format!("invalid substring range. start: {from}, end: {}", to.unwrap_or(0)))
-    })
+    Ok(text.get(start..end).unwrap_or_default().into())
 }
 
 fn join(items: &[Value], mark: &str) -> Outcome {
@@ -225,97 +274,4 @@ fn join(items: &[Value], mark: &str) -> Outcome {
         }
     }
     Ok(texts.join(mark).into())
-}
-
-/// `"%s is %d".format([…])`.
-fn format(pattern: &str, items: &[Value]) -> Outcome {
-    let mut out = String::new();
-    let mut items = items.iter();
-    let mut letters = pattern.chars().peekable();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            out.push(letter);
-            continue;
-        }
-        let mut precision = None;
-        if letters.next_if_eq(&'.').is_some() {
-            let mut digits = 0_usize;
-            while let Some(digit) = letters.peek().and_then(|letter| letter.to_digit(10)) {
-                digits = digits * 10 + digit as usize;
-                letters.next();
-                if digits > 100 {
-                    return Err(EvalError::failed("precision is larger than 100"));
-                }
-            }
-            precision = Some(digits);
-        }
-        let verb = letters.next().ok_or_else(|| EvalError::failed("unexpected end of string"))?;
-        if verb == '%' {
-            out.push('%');
-            continue;
-        }
-        let item = items.next().ok_or_else(|| EvalError::failed("index out of range"))?;
-        let text = clause(verb, precision, item)?;
-        out.push_str(&text);
-        if out.len() > TEXT_MAX {
-            return Err(EvalError::Budget);
-        }
-    }
-    Ok(out.into())
-}
-
-fn clause(verb: char, precision: Option<usize>, item: &Value) -> Result<String, EvalError> {
-    let digits = precision.unwrap_or(6);
-    Ok(match (verb, item) {
-        ('s', item) => shown(item),
-        ('d', Value::Int(number)) => number.to_string(),
-        ('d', Value::Uint(number)) => number.to_string(),
-        ('f', Value::Double(number)) => format!("{number:.digits$}"),
-        ('f', Value::Int(number)) => format!("{:.digits$}", *number as f64),
-        ('e', Value::Double(number)) => format!("{number:.digits$e}"),
-        ('b', Value::Int(number)) => format!("{number:b}"),
-        ('b', Value::Bool(flag)) => String::from(if *flag { "1" } else { "0" }),
-        ('o', Value::Int(number)) => format!("{number:o}"),
-        ('x', Value::Int(number)) => format!("{number:x}"),
-        ('X', Value::Int(number)) => format!("{number:X}"),
-        ('x', Value::String(text)) => text.bytes().fold(String::new(), |mut text, byte| {
-            text.push_str(&format!("{byte:02x}"));
-            text
-        }),
-        _ => {
-            return Err(EvalError::failed(format!(
-                "error during formatting: %{verb} does not take {}",
-                item.type_name()
-            )));
-        }
-    })
-}
-
-fn shown(item: &Value) -> String {
-    match item {
-        Value::Null => "null".to_owned(),
-        Value::List(items) => {
-            let texts: Vec<_> = items.iter().map(shown).collect();
-            format!("[{}]", texts.join(", "))
-        }
-        Value::Map(map) => {
-            let texts: Vec<_> = map
-                .iter()
-                .map(|(key, value)| {
-                    let key = match key {
-                        crate::Key::String(text) => text.to_string(),
-                        crate::Key::Int(number) => number.to_string(),
-                        crate::Key::Uint(number) => number.to_string(),
-                        crate::Key::Bool(flag) => flag.to_string(),
-                    };
-                    format!("{key}: {}", shown(value))
-                })
-                .collect();
-            format!("{{{}}}", texts.join(", "))
-        }
-        other => match convert::text(other) {
-            Ok(Value::String(text)) => text.to_string(),
-            _ => other.type_name().to_owned(),
-        },
-    }
 }

@@ -14,15 +14,10 @@ const SECOND: i64 = 1_000_000_000;
 pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
     use Value::{Duration, Int, String, Timestamp as Time};
     Some(match (name, values) {
-        ("timestamp", [String(text)]) => UnixTime::parse(text, Fraction::Any)
-            .map_err(EvalError::failed)
-            .and_then(|time| {
-                Timestamp::new(time.seconds, time.nanos).map_err(|_| EvalError::failed("timestamp overflow"))
-            })
-            .map(Time),
-        ("timestamp", [Int(seconds)]) => {
-            Timestamp::from_second(*seconds).map(Time).map_err(|_| EvalError::failed("timestamp overflow"))
+        ("timestamp", [String(text)]) => {
+            UnixTime::parse(text, Fraction::Any).map_err(EvalError::failed).and_then(timestamp).map(Time)
         }
+        ("timestamp", [Int(seconds)]) => timestamp(UnixTime { seconds: *seconds, nanos: 0 }).map(Time),
         ("timestamp", [value @ Time(_)]) | ("duration", [value @ Duration(_)]) => Ok(value.clone()),
         ("duration", [String(text)]) => go_duration::parse(text)
             .map(Duration)
@@ -45,6 +40,27 @@ pub(super) fn call(name: &str, _: bool, values: &[Value]) -> Option<Outcome> {
         }
         _ => return None,
     })
+}
+
+pub(super) fn overflow() -> EvalError {
+    EvalError::failed("timestamp overflow")
+}
+
+/// A time of the years that expressions know, from 1 to 9999. The last hours of the last day stand for each other.
+fn timestamp(time: UnixTime) -> Result<Timestamp, EvalError> {
+    let known = time.seconds >= UnixTime::GO_ZERO.seconds && time.text(0).is_some();
+    match Timestamp::new(time.seconds, time.nanos) {
+        _ if !known => Err(overflow()),
+        Ok(time) => Ok(time),
+        // Only later ones than the last are known and refused.
+        Err(_) => Ok(Timestamp::MAX),
+    }
+}
+
+/// A time as expressions see a text with the format `date-time`; none if Go cannot read it, or it is of no year that they know.
+pub fn parse_timestamp(text: &str) -> Option<Value> {
+    let time = UnixTime::parse(text, Fraction::Any).ok()?;
+    timestamp(time).ok().map(Value::Timestamp)
 }
 
 /// A time zone by name, or an offset such as `-08:00`. Names need the machine's database.
