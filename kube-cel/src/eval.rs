@@ -7,7 +7,7 @@ use crate::{
     ast::{Each, Expr, Item, Node, Walk},
     error::EvalError,
     functions::{self, overflow},
-    patterns::Patterns,
+    patterns::{MadePatterns, Patterns},
     value::{Key, Made},
 };
 
@@ -46,6 +46,7 @@ struct Scope<'a> {
     /// Variables, innermost last.
     names: Vec<(&'a str, Value)>,
     patterns: &'a Patterns,
+    made: MadePatterns,
 }
 
 pub(crate) fn evaluate(
@@ -55,7 +56,7 @@ pub(crate) fn evaluate(
     budget: &mut Budget,
 ) -> Outcome {
     let names = variables.iter().map(|(name, value)| (*name, value.clone())).collect();
-    eval(expr, &mut Scope { names, patterns }, budget)
+    eval(expr, &mut Scope { names, patterns, made: MadePatterns::default() }, budget)
 }
 
 /// Types are values, too.
@@ -183,8 +184,10 @@ fn call<'a>(
         Some(pattern) => match scope.patterns.get(pattern) {
             Some(regex) => functions::search(name, &values, regex.as_ref().map_err(EvalError::clone)?)?,
             None => {
-                budget.spend(compiling_cost(pattern))?;
-                functions::search(name, &values, &functions::compile(pattern)?)?
+                if !scope.made.has(pattern) {
+                    budget.spend(compiling_cost(pattern))?;
+                }
+                functions::search(name, &values, scope.made.get(pattern)?)?
             }
         },
         None => functions::call(name, target.is_some(), &values)?,

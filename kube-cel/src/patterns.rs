@@ -1,6 +1,10 @@
-//! Regular expressions that stand in an expression as they are: compiled once, when they are first needed, and not at each evaluation.
+//! Regular expressions, each compiled once: those that stand in an expression as they are when they are first needed, and those that it makes
+//! once for each evaluation.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::OnceLock,
+};
 
 use regex::Regex;
 
@@ -12,6 +16,8 @@ use crate::{
 
 /// So many patterns of one expression are kept.
 const KEPT_MAX: usize = 100;
+/// So many that an evaluation makes are kept: a loop asks for the same again, and each may take a megabyte.
+const MADE_MAX: usize = 8;
 
 /// The patterns of an expression.
 #[derive(Debug, Default)]
@@ -44,5 +50,26 @@ impl Patterns {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// The patterns that an evaluation has made.
+#[derive(Debug, Default)]
+pub(crate) struct MadePatterns(HashMap<Box<str>, Regex>);
+
+impl MadePatterns {
+    pub(crate) fn has(&self, pattern: &str) -> bool {
+        self.0.contains_key(pattern)
+    }
+
+    /// A pattern as it is compiled.
+    pub(crate) fn get(&mut self, pattern: &str) -> Result<&Regex, EvalError> {
+        if self.0.len() >= MADE_MAX && !self.has(pattern) {
+            self.0.clear();
+        }
+        match self.0.entry(pattern.into()) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(functions::compile(pattern)?)),
+        }
     }
 }
