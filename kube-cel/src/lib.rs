@@ -8,7 +8,7 @@
 //! The macros are those of CEL with its two-variable comprehensions and optional values; the libraries those of Kubernetes: strings, lists,
 //! sets, regular expressions, URLs, IP addresses and CIDRs, quantities, named formats, semantic versions, JSON patches, and the authorizer,
 //! whose answers the caller brings ([`Authority`]). Kubernetes has neither math nor encoders, and `cel.bind` for devices only: these are for
-//! expressions that were stored earlier, and [`Program::undeclared`] finds them in new ones. Objects can be made by name where the caller
+//! expressions that were stored earlier, and [`Program::refused`] finds them in new ones. Objects can be made by name where the caller
 //! declares the name's first part as a type. How often loops go round can be told before an evaluation ([`Program::loops`]); a whole estimate of costs is
 //! left out.
 //!

@@ -130,6 +130,39 @@ fn letters_are_found_and_split_as_in_kubernetes() {
 }
 
 #[test]
+fn texts_that_stand_for_something_else_are_looked_at_where_they_are_written() {
+    let refused = |source: &str| {
+        let program = Program::compile(source, &[("self", Type::String)]).unwrap();
+        program.refused(source).map(|error| error.to_string())
+    };
+    for source in [
+        "self.matches('^a+$') && duration('1h') > duration('5s') && timestamp('9999-12-31T23:59:59Z') > timestamp(0)",
+        "self.matches(self + '(')",
+    ] {
+        assert_eq!(refused(source), None, "{source}");
+    }
+    assert_eq!(
+        refused("true && self.matches('(')").as_deref(),
+        Some(
+            "ERROR: <input>:1:22: invalid matches argument\n | true && self.matches('(')\n | .....................^"
+        )
+    );
+    let told =
+        refused("self.matches('(') || timestamp('x') > timestamp(duration('1') > duration('1d') ? 0 : 1)")
+            .unwrap();
+    let faults: Vec<_> = told.lines().filter(|line| line.starts_with("ERROR")).collect();
+    assert_eq!(
+        faults,
+        [
+            "ERROR: <input>:1:58: invalid duration argument",
+            "ERROR: <input>:1:74: invalid duration argument",
+            "ERROR: <input>:1:32: invalid timestamp argument",
+            "ERROR: <input>:1:14: invalid matches argument",
+        ]
+    );
+}
+
+#[test]
 fn lists_are_made_and_sorted() {
     for source in [
         "lists.range(3) == [0, 1, 2] && lists.range(0) == []",
@@ -240,7 +273,7 @@ fn values_that_hold_one_another_many_times_end_soon() {
 fn what_kubernetes_does_not_have_is_only_for_what_is_stored() {
     let undeclared = |source: &str| {
         let program = Program::compile(source, &[]).unwrap();
-        program.undeclared(source).map(|error| error.to_string()).unwrap_or_default()
+        program.refused(source).map(|error| error.to_string()).unwrap_or_default()
     };
     let told = |source: &str, library: (usize, &str), function: (usize, &str)| {
         let fault = |(column, name): (usize, &str)| {

@@ -139,13 +139,13 @@ impl<'a> Written<'a> {
         Some(path.to_owned())
     }
 
-    /// Tells what only this server's expressions have.
-    fn check_declared(&mut self, program: &Program, message: Option<&Program>) {
+    /// Tells what expressions may have that were stored earlier, and no new ones.
+    fn check_new(&mut self, program: &Program, message: Option<&Program>) {
         for (key, head, program) in [
             ("rule", "compilation failed", Some(program)),
             ("messageExpression", "messageExpression compilation failed", message),
         ] {
-            if let Some(error) = program.and_then(|program| program.undeclared(self.text(key))) {
+            if let Some(error) = program.and_then(|program| program.refused(self.text(key))) {
                 self.tell_new(key, self.rule.clone(), format!("{head}: {error}"), None);
             }
         }
@@ -188,7 +188,7 @@ fn compile_one(
     let reason = written.reason();
     let field_path = written.field_path(schema);
     let program = program?;
-    written.check_declared(&program, message_program.as_ref());
+    written.check_new(&program, message_program.as_ref());
     let transition = program.mentions("oldSelf");
     written.check_transition(transition, uncorrelated);
     let message = Some(written.text("message")).filter(|text| !text.is_empty()).map(str::to_owned);

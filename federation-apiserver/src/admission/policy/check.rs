@@ -31,7 +31,7 @@ fn expression(
     errors: &mut ErrorList,
 ) -> Compiled {
     let program = Program::compile_as(source, known, wanted).map_err(|error| error.to_string());
-    let undeclared = |program: &Program| program.undeclared(source).map(|error| error.to_string());
+    let undeclared = |program: &Program| program.refused(source).map(|error| error.to_string());
     if let Some(error) = program.as_ref().map_or_else(|error| Some(error.clone()), undeclared) {
         let detail =
             if error.starts_with("must evaluate") { error } else { format!("compilation failed: {error}") };
