@@ -111,19 +111,13 @@ fn cel_value(schema: Option<&Structural>, value: &Value) -> CelValue {
 
 fn with_format(schema: &Structural, text: &str) -> CelValue {
     let typed = match schema.checks.format.as_deref() {
-        Some("byte") => {
-            use base64::Engine as _;
-            base64::engine::general_purpose::STANDARD
-                .decode(text)
-                .ok()
-                .map(|bytes| CelValue::Bytes(bytes.into()))
-        }
+        Some("byte") => crate::validate::decode_base64(text).ok().map(|bytes| CelValue::Bytes(bytes.into())),
         Some("date") => text
             .parse::<jiff::civil::Date>()
             .ok()
             .and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok())
             .map(|zoned| CelValue::Timestamp(zoned.timestamp())),
-        Some("date-time") => text.parse().ok().map(CelValue::Timestamp),
+        Some("date-time") => kube_cel::parse_timestamp(text),
         Some("duration") => numbers::duration(text).map(CelValue::Duration),
         _ => None,
     };
@@ -392,6 +386,19 @@ mod tests {
         let many: Vec<_> = (0..1000).collect();
         let found = faults(list, json!(many), None);
         assert!(found[0].contains("running out of cost budget"), "{found:?}");
+    }
+
+    #[test]
+    fn texts_with_a_format_are_read_as_go_reads_them() {
+        let rule = |format: &str, rule: &str| json!({"type": "string", "format": format, "x-kubernetes-validations": [{"rule": rule}]});
+        let times = rule("date-time", "self.getFullYear() > 2000 && self == timestamp(string(self))");
+        for time in ["2026-01-02T03:04:05.5+01:00", "2026-01-02T3:04:05,5Z"] {
+            assert_eq!(faults(times.clone(), json!(time), None), [""; 0], "{time}");
+        }
+        let later = rule("date-time", "self > timestamp('9999-12-01T00:00:00Z')");
+        assert_eq!(faults(later, json!("9999-12-31T23:59:59Z"), None), [""; 0]);
+        assert_eq!(faults(rule("byte", "self == b'a'"), json!("YR=="), None), [""; 0]);
+        assert_eq!(faults(rule("byte", "self == b'a'"), json!("YQ\n=="), None), [""; 0]);
     }
 
     #[test]
