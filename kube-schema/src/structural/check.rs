@@ -140,7 +140,7 @@ fn numeric(schema: &Structural, value: &Value, path: &str, faults: &mut Vec<Fiel
     faults.extend(room("Checked", value));
     if let Some(divisor) = checks.multiple_of {
         faults.extend(room("MultipleOf", &divisor.into()));
-        if divisor > 0.0 && (number / divisor).fract() != 0.0 {
+        if divisor > 0.0 && !is_multiple(value, number, divisor) {
             faults.extend(wrong(format!("should be a multiple of {divisor}")));
         }
     }
@@ -160,6 +160,18 @@ fn numeric(schema: &Structural, value: &Value, path: &str, faults: &mut Vec<Fiel
             faults.extend(wrong(format!("should be less than or equal to {max}")));
         }
     }
+}
+
+/// Whether a number is a multiple of another (`MultipleOfNativeType`): of whole ones exactly, of others as near as their digits tell.
+fn is_multiple(value: &Value, number: f64, divisor: f64) -> bool {
+    /// Beyond this not every whole number is a double.
+    const EXACT: f64 = 9_007_199_254_740_991.0;
+    if let (Some(number), true) = (value.as_i64(), divisor.fract() == 0.0 && divisor <= EXACT) {
+        return number % divisor as i64 == 0;
+    }
+    let quotient = if divisor < 1.0 { 1.0 / divisor * number } else { number / divisor };
+    let whole = quotient.round();
+    quotient.abs() <= EXACT && (quotient - whole).abs() <= 1e-9 * whole.abs()
 }
 
 fn counted(checks: &Checks, items: &[Value], path: &str, faults: &mut Vec<FieldError>) {
@@ -282,6 +294,36 @@ mod tests {
         assert_eq!(told(double, json!(1e39), None), [""; 0]);
         let odd = json!({"type": "integer", "format": "uint8"});
         assert_eq!(told(odd, json!(300), None), [""; 0], "nobody knows this one");
+    }
+
+    #[test]
+    fn a_multiple_is_as_exact_as_its_digits() {
+        let told = |divisor: Value, number: Value| {
+            let schema =
+                json!({"type": "object", "properties": {"n": {"type": "number", "multipleOf": divisor}}});
+            faults(schema, json!({"n": number}), None).len()
+        };
+        for (divisor, number) in [
+            (json!(0.01), json!(0.07)),
+            (json!(0.01), json!(19.99)),
+            (json!(0.01), json!(-0.07)),
+            (json!(0.01), json!(3)),
+            (json!(0.5), json!(1.5)),
+            (json!(1.5), json!(4.5)),
+            (json!(3), json!(9_007_199_254_740_993_i64)),
+            (json!(3), json!(0)),
+        ] {
+            assert_eq!(told(divisor.clone(), number.clone()), 0, "{number} of {divisor}");
+        }
+        for (divisor, number) in [
+            (json!(0.01), json!(0.075)),
+            (json!(0.5), json!(1.25)),
+            (json!(3), json!(9_007_199_254_740_992_i64)),
+            (json!(0.01), json!(1e30)),
+            (json!(0.01), json!(1e-12)),
+        ] {
+            assert_eq!(told(divisor.clone(), number.clone()), 1, "{number} of {divisor}");
+        }
     }
 
     #[test]
