@@ -1,7 +1,10 @@
 //! `cargo xtask tidy`: checks the rules of docs/ARCHITECTURE.md that neither the compiler nor clippy checks.
 
+mod strays;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -30,7 +33,16 @@ struct Metadata {
 #[derive(Deserialize)]
 struct Package {
     name: String,
+    manifest_path: PathBuf,
     dependencies: Vec<Dependency>,
+    targets: Vec<Target>,
+}
+
+/// A library, a program, a test.
+#[derive(Deserialize)]
+struct Target {
+    /// Where compiling it begins.
+    src_path: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -42,11 +54,12 @@ struct Dependency {
 
 /// Checks all rules and lists every violation.
 pub(crate) fn run() -> Result<()> {
-    let crates = linked_in()?;
+    let metadata = metadata()?;
+    let crates = linked_in(&metadata);
     let mut wrong = imports(&crates);
     let text = fs::read_to_string(ARCHITECTURE).with_context(|| format!("cannot read {ARCHITECTURE}"))?;
     wrong.extend(untrue(&crates, &text));
-    wrong.extend(sources()?);
+    wrong.extend(sources(&metadata)?);
     if wrong.is_empty() {
         return Ok(());
     }
@@ -62,15 +75,18 @@ fn output(program: &str, words: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Crate → what it links in, not counting what its tests need.
-fn linked_in() -> Result<BTreeMap<String, Vec<String>>> {
+fn metadata() -> Result<Metadata> {
     let text = output("cargo", &["metadata", "--no-deps", "--format-version", "1"])?;
-    let metadata: Metadata = serde_json::from_str(&text)?;
-    let linked = |package: Package| {
-        let linked = package.dependencies.into_iter().filter(|dependency| dependency.kind.is_none());
-        (package.name, linked.map(|dependency| dependency.name).collect())
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Crate → what it links in, not counting what its tests need.
+fn linked_in(metadata: &Metadata) -> BTreeMap<String, Vec<String>> {
+    let linked = |package: &Package| {
+        let linked = package.dependencies.iter().filter(|dependency| dependency.kind.is_none());
+        (package.name.clone(), linked.map(|dependency| dependency.name.clone()).collect())
     };
-    Ok(metadata.packages.into_iter().map(linked).collect())
+    metadata.packages.iter().map(linked).collect()
 }
 
 fn imports(crates: &BTreeMap<String, Vec<String>>) -> Vec<String> {
@@ -127,10 +143,10 @@ fn short(name: &str) -> &str {
     name.strip_prefix("federation-").unwrap_or(name)
 }
 
-fn sources() -> Result<Vec<String>> {
+fn sources(metadata: &Metadata) -> Result<Vec<String>> {
     // Spelled so that this file does not hold it.
     let ignored = concat!("#[", "ignore");
-    let mut wrong = Vec::new();
+    let (mut wrong, mut texts) = (Vec::new(), BTreeMap::new());
     let listed = output("git", &["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])?;
     for path in listed.lines() {
         // A file that was removed, but is still in the index.
@@ -144,7 +160,18 @@ fn sources() -> Result<Vec<String>> {
                 wrong.push(format!("{path}:{}: tests are run or removed, not ignored", number + 1));
             }
         }
+        texts.insert(PathBuf::from(path), text);
     }
+    // Cargo tells whole paths, git those from here.
+    let here = std::env::current_dir()?;
+    let from_here = |path: &Path| path.strip_prefix(&here).unwrap_or(path).to_owned();
+    let packages = &metadata.packages;
+    let folders = packages.iter().filter_map(|package| package.manifest_path.parent());
+    let roots =
+        packages.iter().flat_map(|package| &package.targets).map(|target| from_here(&target.src_path));
+    let strays = strays::find(&folders.map(from_here).collect(), &roots.collect(), &texts);
+    wrong
+        .extend(strays.iter().map(|path| format!("{} is never compiled: no `mod` names it", path.display())));
     Ok(wrong)
 }
 
