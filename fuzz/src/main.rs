@@ -30,7 +30,7 @@ const FAILURES_MAX: usize = 3;
 #[command(name = "fuzz", about = "Sends random input to everything that reads what others sent")]
 struct Options {
     /// Seconds for each target.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 5)]
     seconds: u64,
     /// Which input is made.
     #[arg(long, default_value_t = 2026)]

@@ -13,13 +13,13 @@ use crate::test::{cargo, cargo_with, command};
 const DNS: &str = "dns";
 const DNS_SECONDS: u64 = 60;
 /// Of each other: together they take less than a minute on two cores.
-const SECONDS: u64 = 6;
+const SECONDS: u64 = 5;
 const SEED: u64 = 2026;
 
 /// How long, and what.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Seconds for each reader; if not given, 60 for dns and 6 for each other.
+    /// Seconds for each reader; if not given, 60 for dns and 5 for each other.
     #[arg(long)]
     seconds: Option<u64>,
     /// Which input is made.

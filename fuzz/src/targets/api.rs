@@ -1,9 +1,11 @@
 //! Whole requests to the API server: paths, queries, headers and bodies, by whatever media type.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use federation_apiserver::{ApiServer, EndpointScope, Parts, store};
+use federation_apiserver::{ApiServer, EndpointScope, Parts, store, testing::Body};
 use federation_runtime::endpoints::{Health, Metrics};
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -13,8 +15,10 @@ use super::Case;
 use crate::dice::Dice;
 use crate::mutate;
 
-/// Answers that are longer are read no further: a watch has no end.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Answers come to an end by then.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A watch that is silent for so long has told what it has to tell for now.
+const SILENCE: Duration = Duration::from_millis(3);
 
 /// What is not implemented, and a revision that does not come in time.
 const ALLOWED: [u16; 2] = [501, 504];
@@ -34,6 +38,8 @@ const PATHS: &[&str] = &[
     "/api/v1/namespaces/demo/services/web/status?pretty=true",
     "/openapi/v3/apis/apps/v1?hash=1",
     "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+    "/api/v1/configmaps?watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&fieldSelector=metadata.name%3Da",
+    "/api/v1/namespaces/demo/configmaps?watch=1&resourceVersion=1&labelSelector=a",
 ];
 
 const TYPES: &[&str] = &[
@@ -139,12 +145,16 @@ impl World {
         let world = Self { runtime, server, _folder: folder };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}});
         let request = Request::post("/api/v1/namespaces").header("content-type", "application/json");
-        world.send(request.body(Full::from(namespace.to_string()))?).map_err(anyhow::Error::msg)?;
+        let status =
+            world.send(request.body(Full::from(namespace.to_string()))?).map_err(anyhow::Error::msg)?;
+        // If all requests were refused, nothing would be tried.
+        anyhow::ensure!(status == StatusCode::CREATED, "the namespace is answered with {status}");
         Ok(world)
     }
 
-    /// Sends it, and says what the server should not.
-    fn send(&self, request: Request<Full<Bytes>>) -> Result<(), String> {
+    /// Sends it; the status, or what the server should not say.
+    fn send(&self, request: Request<Full<Bytes>>) -> Result<StatusCode, String> {
+        let watches = request.uri().query().is_some_and(|query| query.contains("watch"));
         let answered = async {
             let response = self
                 .server
@@ -153,6 +163,12 @@ impl World {
                 .await
                 .map_err(|error| format!("no answer: {error}"))?;
             let status = response.status();
+            if watches && status.is_success() {
+                let is_json =
+                    response.headers().get("content-type").is_some_and(|kind| kind == "application/json");
+                events(response.into_body(), is_json).await?;
+                return Ok(status);
+            }
             let body = tokio::time::timeout(PATIENCE, response.into_body().collect()).await;
             let body = body.map_err(|_| "the answer does not end".to_owned())?;
             let body = body.map_err(|error| format!("the answer breaks off: {error}"))?.to_bytes();
@@ -163,10 +179,31 @@ impl World {
             if status.is_server_error() && !ALLOWED.contains(&status.as_u16()) && !known {
                 return Err(format!("{status}: {text}"));
             }
-            Ok(())
+            Ok(status)
         };
         self.runtime.block_on(answered)
     }
+}
+
+/// Reads what a watch tells at once. What comes to an end is none.
+async fn events(mut body: Body, is_json: bool) -> Result<(), String> {
+    let mut octets = Vec::new();
+    while let Ok(frame) = tokio::time::timeout(SILENCE, body.frame()).await {
+        let Some(frame) = frame else { return Ok(()) };
+        let frame = frame.map_err(|error| format!("the watch breaks off: {error}"))?;
+        octets.extend_from_slice(frame.data_ref().map_or(&[][..], |data| &data[..]));
+    }
+    let end = octets.iter().rposition(|octet| *octet == b'\n').unwrap_or_default();
+    for line in
+        octets.get(..end).unwrap_or_default().split(|octet| *octet == b'\n').filter(|_| is_json && end > 0)
+    {
+        let event: Value = serde_json::from_slice(line)
+            .map_err(|error| format!("an event is no JSON: {error}: {}", String::from_utf8_lossy(line)))?;
+        if !event["type"].is_string() || !event["object"].is_object() {
+            return Err(format!("this is no event: {event}"));
+        }
+    }
+    Ok(())
 }
 
 fn request(dice: &mut Dice, bodies: &[Value]) -> Option<Request<Full<Bytes>>> {
@@ -229,12 +266,6 @@ pub(super) fn api() -> Case {
     let (world, bodies) = (World::new(), bodies());
     Box::new(move |dice| {
         let world = world.as_ref().map_err(|error| format!("no server: {error:#}"))?;
-        // A watch that nothing ends is not one of them.
-        match request(dice, &bodies) {
-            Some(request) if !request.uri().query().is_some_and(|query| query.contains("watch")) => {
-                world.send(request)
-            }
-            _ => Ok(()),
-        }
+        request(dice, &bodies).map_or(Ok(()), |request| world.send(request).map(drop))
     })
 }

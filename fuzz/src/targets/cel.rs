@@ -3,10 +3,30 @@
 use kube_cel::{Budget, Program, Type, Value};
 use serde_json::json;
 
-use super::Case;
+use super::{Case, same};
 use crate::mutate;
 
 const STEPS: u64 = 100_000;
+
+/// Whether a value is of the type that its expression is said to have. Fields of objects are not looked at.
+fn may_be(kind: &Type, value: &Value) -> bool {
+    match (kind, value) {
+        (Type::List(item), Value::List(items)) => items.iter().all(|value| may_be(item, value)),
+        (Type::Map(_, kind), Value::Map(map)) => map.values().all(|value| may_be(kind, value)),
+        (Type::Optional(inner), Value::Optional(value)) => {
+            value.as_ref().is_none_or(|value| may_be(inner, value))
+        }
+        (Type::Bool, value) => matches!(value, Value::Bool(_)),
+        (Type::Int, value) => matches!(value, Value::Int(_)),
+        (Type::Uint, value) => matches!(value, Value::Uint(_)),
+        (Type::Double, value) => matches!(value, Value::Double(_)),
+        (Type::String, value) => matches!(value, Value::String(_)),
+        (Type::Bytes, value) => matches!(value, Value::Bytes(_)),
+        (Type::Null, value) => matches!(value, Value::Null),
+        (Type::List(_) | Type::Map(..) | Type::Optional(_), _) => false,
+        _ => true,
+    }
+}
 
 pub(super) fn cel() -> Case {
     let samples = [
@@ -72,20 +92,34 @@ pub(super) fn cel() -> Case {
     let object = json!({
         "name": "abc", "replicas": 3, "max": 5, "list": [1, 2, 3], "map": {"a": "a"}, "ratio": 0.5, "empty": null,
     });
-    let types: [(&str, Type); 2] = [("self", Type::Dyn), ("oldSelf", Type::Dyn)];
+    let (text, number) = (|| Type::String, || Type::Int);
+    let typed = Type::object([
+        ("name".to_owned(), text()),
+        ("replicas".to_owned(), number()),
+        ("max".to_owned(), number()),
+        ("list".to_owned(), Type::List(Box::new(number()))),
+        ("map".to_owned(), Type::Map(Box::new(text()), Box::new(text()))),
+        ("ratio".to_owned(), Type::Double),
+        ("empty".to_owned(), Type::Dyn),
+    ]);
     Box::new(move |dice| {
         let text = mutate::text(dice, &samples, &words);
         dice.show(|| format!("{text:?}"));
+        let kind = if dice.one_in(2) { typed.clone() } else { Type::Dyn };
+        let types = [("self", kind.clone()), ("oldSelf", kind)];
         let Ok(program) = Program::compile(&text, &types) else { return Ok(()) };
+        let _refused = program.refused(&text);
         let value = Value::from_json(&object);
         let mut budget = Budget::new(STEPS);
         let variables = [("self", value.clone()), ("oldSelf", value)];
         let first = program.evaluate(&variables, &mut budget);
         let again = program.evaluate(&variables, &mut Budget::new(STEPS));
-        if first.is_ok() != again.is_ok() {
-            return Err(format!("{text:?} comes to two results: {first:?}, {again:?}"));
-        }
+        // What is no number is not the same as itself, but printed the same.
+        same("two results", &format!("{first:?}"), &format!("{again:?}"))?;
         if let Ok(value) = first {
+            if !may_be(program.result(), &value) {
+                return Err(format!("{text:?} is said to be {} and is {value:?}", program.result()));
+            }
             let _json = value.to_json();
         }
         Ok(())

@@ -1,12 +1,15 @@
 //! Who somebody says to be.
 
+use apimachinery::names;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use federation_apiserver::auth::jwt::Key;
-use federation_runtime::pki::{Authority, Peer, Request, SpkiPin, Subject};
+use federation_runtime::pki::{Authority, LIFE_OF_AGENTS, Peer, Request, SpkiPin, Subject};
+use prost::Message as _;
+use proto::v1;
 use serde_json::json;
 
-use super::{Case, same};
+use super::{Case, same, sessions::decoded};
 use crate::mutate;
 
 pub(super) fn tokens() -> Case {
@@ -68,5 +71,63 @@ pub(super) fn certificates() -> Case {
             Ok(peer) if damaged == *der => same("another identity", &peer, &whole),
             _ => Ok(()),
         }
+    })
+}
+
+/// Certificates are signed for whom the hub says, whatever the request for them says.
+pub(super) fn enrollment() -> Case {
+    let made = || -> anyhow::Result<_> {
+        let folder = tempfile::tempdir()?;
+        let authority = Authority::load_or_create(folder.path())?;
+        let csr_pem = Request::generate()?.csr_pem;
+        let profile = v1::ClusterProfile {
+            region: "asia".into(),
+            zone: "asia-1".into(),
+            provider: "own".into(),
+            labels: [("tier".to_owned(), "one".to_owned())].into(),
+        };
+        let join = v1::JoinRequest {
+            token: "abc123.0123456789abcdef".into(),
+            cluster: "taiwan".into(),
+            csr_pem: csr_pem.clone(),
+            profile: Some(profile),
+        };
+        let certificate_pem =
+            authority.sign_request(&csr_pem, &Subject::agent("taiwan", "0a1b"), LIFE_OF_AGENTS)?;
+        let answer = v1::JoinResponse { certificate_pem, ca_pem: authority.certificate_pem.clone() };
+        let messages =
+            [join.encode_to_vec(), v1::RenewRequest { csr_pem }.encode_to_vec(), answer.encode_to_vec()];
+        Ok((authority, messages))
+    };
+    let made = made();
+    Box::new(move |dice| {
+        let (authority, [join, renew, answer]) =
+            made.as_ref().map_err(|error| format!("no authority: {error:#}"))?;
+        let asked = match dice.below(3) {
+            0 => decoded::<v1::JoinRequest>(dice, std::slice::from_ref(join))?
+                .map(|it| (it.cluster, it.csr_pem)),
+            1 => decoded::<v1::RenewRequest>(dice, std::slice::from_ref(renew))?
+                .map(|it| ("taiwan".to_owned(), it.csr_pem)),
+            _ => {
+                if let Some(answer) = decoded::<v1::JoinResponse>(dice, std::slice::from_ref(answer))? {
+                    let _read = (Peer::from_pem(&answer.certificate_pem), Peer::from_pem(&answer.ca_pem));
+                }
+                None
+            }
+        };
+        // The hub has looked at the name before.
+        let Some((cluster, csr_pem)) = asked.filter(|(cluster, _)| names::dns1123_label(cluster).is_empty())
+        else {
+            return Ok(());
+        };
+        let csr_pem = mutate::text(dice, &[&csr_pem], &["-----BEGIN ", "\n", "=", "MII", "AA"]);
+        dice.show(|| format!("{cluster:?}\n{csr_pem}"));
+        let good = Authority::check_request(&csr_pem).is_ok();
+        let signed = authority.sign_request(&csr_pem, &Subject::agent(&cluster, "0a1b"), LIFE_OF_AGENTS);
+        same("what is looked at is what is signed", &good, &signed.is_ok())?;
+        let Ok(signed) = signed else { return Ok(()) };
+        let peer =
+            Peer::from_pem(&signed).map_err(|error| format!("what was signed cannot be read: {error}"))?;
+        same("it is signed for somebody else", &peer.agent(), &Some(cluster.as_str()))
     })
 }

@@ -2,6 +2,7 @@
 
 mod api;
 mod cel;
+mod configurations;
 mod identities;
 mod objects;
 mod sessions;
@@ -25,7 +26,7 @@ pub(crate) struct Target {
 
 /// All of them. Those that take longest to set up come first.
 pub(crate) const ALL: &[Target] = &[
-    Target { name: "api", what: "requests to the API server", make: api::api },
+    Target { name: "api", what: "requests to the API server, and the events of watches", make: api::api },
     Target { name: "apply", what: "server-side apply, and sets of fields", make: objects::apply },
     Target { name: "strategic", what: "strategic merge patches", make: objects::strategic },
     Target { name: "protobuf", what: "protobuf of built-in kinds, in and out", make: objects::protobuf },
@@ -42,7 +43,18 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "quantities", what: "amounts of resources", make: texts::quantities },
     Target { name: "durations", what: "Go's durations", make: texts::durations },
     Target { name: "jsonpath", what: "paths of columns", make: texts::jsonpath },
-    Target { name: "yaml", what: "YAML, as of kubeconfigs", make: texts::yaml },
+    Target { name: "yaml", what: "YAML", make: texts::yaml },
+    Target {
+        name: "kubeconfigs",
+        what: "kubeconfigs of servers that are asked",
+        make: configurations::kubeconfigs,
+    },
+    Target {
+        name: "issuers",
+        what: "OpenID Connect: configurations, keys, ID tokens and their claims",
+        make: configurations::issuers,
+    },
+    Target { name: "enrollment", what: "how clusters join", make: identities::enrollment },
     Target { name: "tokens", what: "JSON web tokens", make: identities::tokens },
     Target {
         name: "certificates",

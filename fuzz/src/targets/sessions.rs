@@ -54,7 +54,7 @@ fn drained(who: &str, words: usize) -> Result<(), String> {
 }
 
 /// A damaged message, if it is still one; it must be the same after it was written and read again.
-fn decoded<M: prost::Message + Default + PartialEq + std::fmt::Debug>(
+pub(super) fn decoded<M: prost::Message + Default + PartialEq + std::fmt::Debug>(
     dice: &mut Dice,
     samples: &[Vec<u8>],
 ) -> Result<Option<M>, String> {

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use config::Issuer;
 pub use config::{Anonymous, Configuration, Error, Flags};
-use keys::Unverified;
+use keys::{KeySet, Unverified};
 use provider::Provider;
 
 use super::User;
@@ -70,6 +70,23 @@ impl Oidc {
         let (issuer, provider) = self.issuers.iter().find(|(issuer, _)| issuer.url == named)?;
         let verified = verify(issuer, provider, &unverified, now).await;
         Some(verified.and_then(|claims| claims::user(issuer, claims)).map(Arc::new))
+    }
+}
+
+/// The claims of a token, if one of a provider's keys signed it. They may be of another issuer, or over.
+pub fn signed_claims(token: &str, keys: &Value) -> Option<Value> {
+    let token = Unverified::parse(token)?;
+    token.is_signed_by(&KeySet::parse(keys)?).then_some(token.claims)
+}
+
+impl Configuration {
+    /// The user that claims of a token make, if an issuer of these made it. That one signed them is to be known before.
+    ///
+    /// # Errors
+    /// When they make none: why.
+    pub fn user(&self, claims: &Value) -> Option<Result<User, String>> {
+        let issuer = self.issuers.iter().find(|issuer| claims["iss"] == *issuer.url)?;
+        Some(claims::user(issuer, claims))
     }
 }
 
