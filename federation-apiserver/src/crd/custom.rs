@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use apimachinery::{FieldError, FieldPath, apply, jsonpath::JsonPath};
+use apimachinery::{FieldError, FieldPath, apply, jsonpath::JsonPath, table::CREATION_DESCRIPTION};
 use jiff::Timestamp;
 use kube_schema::{Schemas, structural::Structural};
 use serde_json::{Value, json};
@@ -182,9 +182,7 @@ impl PrinterColumn {
             name: "Age".to_owned(),
             kind: "date".to_owned(),
             format: String::new(),
-            description:
-                "CreationTimestamp is a timestamp representing the server time when this object was created."
-                    .to_owned(),
+            description: CREATION_DESCRIPTION.to_owned(),
             priority: 0,
             path: JsonPath::parse(".metadata.creationTimestamp").ok()?,
         })

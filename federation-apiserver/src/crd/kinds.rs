@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use apimachinery::{field::quoted, meta::Scope};
+use apimachinery::{field::quoted, meta::Scope, table::CREATION_DESCRIPTION};
 use kube_schema::structural::is_known_format;
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ pub(crate) const KINDS: &[&Kind] = &[&Kind {
         Column {
             name: "Created At",
             kind: "date",
-            description: "CreationTimestamp is a timestamp representing the server time when this object was created.",
+            description: CREATION_DESCRIPTION,
             cell: |object, _| object["metadata"]["creationTimestamp"].clone(),
             ..Column::AGE
         },

@@ -4,6 +4,7 @@ use apimachinery::{
     FieldError, FieldPath,
     meta::Scope,
     names::{self, NameRule},
+    table::CREATION_DESCRIPTION,
 };
 use serde_json::Value;
 
@@ -19,7 +20,7 @@ const fn created_at() -> Column {
         name: "Created At",
         kind: "date",
         format: "",
-        description: "CreationTimestamp is a timestamp representing the server time when this object was created.",
+        description: CREATION_DESCRIPTION,
         priority: 0,
         cell: |object, _| field(object, "/metadata/creationTimestamp"),
     }

@@ -1,5 +1,6 @@
 //! Columns of a Table, and the small functions that cells are made with.
 
+use apimachinery::table::{CREATION_DESCRIPTION, NAME_DESCRIPTION};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -26,7 +27,7 @@ impl Column {
         name: "Name",
         kind: "string",
         format: "name",
-        description: "Name must be unique within a namespace.",
+        description: NAME_DESCRIPTION,
         priority: 0,
         cell: |object, _| field(object, "/metadata/name"),
     };
@@ -35,7 +36,7 @@ impl Column {
         name: "Age",
         kind: "string",
         format: "",
-        description: "Time since the object was created.",
+        description: CREATION_DESCRIPTION,
         priority: 0,
         cell: |object, now| age(object, "/metadata/creationTimestamp", now),
     };
@@ -45,7 +46,7 @@ impl Column {
         name: "Created At",
         kind: "date",
         format: "",
-        description: "Time at which the object was created.",
+        description: CREATION_DESCRIPTION,
         priority: 0,
         cell: |object, _| field(object, "/metadata/creationTimestamp"),
     };

@@ -276,6 +276,7 @@ async fn a_table_has_the_printer_columns() {
     let (_, table) = world.send(request).await;
     let names: Vec<_> = table["columnDefinitions"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
     assert_eq!(names, ["Name", "Spec", "Replicas", "Age"]);
+    assert_eq!(table["columnDefinitions"][0]["description"], apimachinery::table::NAME_DESCRIPTION);
     let cells = table["rows"][0]["cells"].as_array().unwrap();
     assert_eq!(cells[..3], [json!("a"), json!("* * * * */5"), json!(1)]);
 }
