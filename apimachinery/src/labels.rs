@@ -296,13 +296,13 @@ mod tests {
             assert_eq!(Selector::parse(selector).unwrap_err().0, message, "{selector}");
         }
         fails("app=web,", "found '', expected: identifier after ','");
-        fails("app in web", "unable to parse requirement: found 'web', expected: '('");
+        fails("app in web", "unable to parse requirement: found 'web' expected: '('");
         fails("=web", "found '=', expected: !, identifier, or 'end of string'");
         fails("app web", "unable to parse requirement: found 'web', expected: in, notin, =, ==, !=, gt, lt");
         assert!(Selector::parse("a in (b").is_err());
         assert!(Selector::parse("app=a b").is_err());
         assert!(Selector::parse("n>x").unwrap_err().0.contains("must be an integer"));
-        assert!(Selector::parse("-a=b").unwrap_err().0.contains("key: Invalid value: \"-a\""));
+        assert!(Selector::parse("-a=b").unwrap_err().0.contains("<nil>: Invalid value: \"-a\""));
         assert!(Selector::parse("a=-b").unwrap_err().0.contains("values[0][a]: Invalid value: \"-b\""));
     }
 

@@ -68,7 +68,7 @@ impl Parser {
             Token::Identifier(key) => key,
             other => return Err(format!("found '{}', expected: identifier", other.literal())),
         };
-        checked(names::label_key(&key), || format!("key: Invalid value: {key:?}"))?;
+        checked(names::label_key(&key), || format!("<nil>: Invalid value: {key:?}"))?;
         if absent {
             return Ok(Requirement { key, operator: Operator::DoesNotExist });
         }
@@ -118,7 +118,7 @@ impl Parser {
     fn values(&mut self, key: &str) -> Result<BTreeSet<String>, String> {
         match self.next() {
             Token::OpenParen => {}
-            other => return Err(format!("found '{}', expected: '('", other.literal())),
+            other => return Err(format!("found '{}' expected: '('", other.literal())),
         }
         let mut values = BTreeSet::new();
         let mut expects_value = true;
