@@ -1,6 +1,7 @@
 //! Query strings, and the option structs that Kubernetes reads from them.
 
 use apimachinery::{ApiError, FieldError, FieldPath, fields::FieldSelector, labels::Selector};
+use serde_json::Value;
 
 /// A decoded query string.
 #[derive(Clone, Debug, Default)]
@@ -255,7 +256,7 @@ impl WriteOptions {
             Some("Strict") => FieldValidation::Strict,
             Some(other) => {
                 let path = FieldPath::new("fieldValidation");
-                errors.push(FieldError::not_supported(&path, other, &["Ignore", "Strict", "Warn"]));
+                errors.push(FieldError::not_supported(&path, other, &["", "Ignore", "Strict", "Warn"]));
                 FieldValidation::Warn
             }
         };
@@ -283,11 +284,9 @@ impl WriteOptions {
 pub(crate) fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Vec<FieldError>) -> bool {
     let values: Vec<_> = values.collect();
     if values.iter().any(|value| *value != "All") {
+        // All of them are one value: a list.
         let mut error = FieldError::not_supported(&FieldPath::new("dryRun"), "", &["All"]);
-        // All of them are one value: Go's list of texts.
-        let list: Vec<_> = values.iter().map(|value| format!("{value:?}")).collect();
-        error.message =
-            format!("Unsupported value: []string{{{}}}: supported values: \"All\"", list.join(", "));
+        error.message = format!("Unsupported value: {}: supported values: \"All\"", Value::from(values));
         errors.push(error);
         return false;
     }

@@ -217,7 +217,7 @@ async fn a_delete_with_options_that_are_none_deletes_nothing() {
         .await;
     assert_eq!(
         status["message"],
-        r#"DeleteOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: []string{"x"}: supported values: "All""#
+        r#"DeleteOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ["x"]: supported values: "All""#
     );
 }
 
