@@ -360,13 +360,7 @@ async fn merge_apply(
             "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
         )));
     }
-    let version = configuration["apiVersion"].as_str().unwrap_or_default();
-    if version != api_version {
-        return Err(ApiError::bad_request(format!(
-            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {api_version}"
-        )));
-    }
-    call.check_kind(&mut configuration, &api_version, call.kind.kind)?;
+    check_type(&configuration, &api_version, call.kind.kind)?;
     object::settle_namespace(&call.kind, &mut configuration, call.namespace())?;
     update::check_name(call, &mut configuration)?;
     let conflicts = if options.force { Conflicts::Force } else { Conflicts::Refuse };
@@ -379,17 +373,34 @@ async fn merge_apply(
         } else {
             apply::apply_after_kubectl(kind, live, &configuration, said, manager, conflicts)
         };
-        applied.map_err(|error| apply_error(call, error))
+        applied.map_err(|error| apply_error(call, said, error))
     };
     call.with_manager(&name, step).await
 }
 
-/// An apply's error in kube-apiserver's words: a configuration that does not fit its type is named with its object, and those who conflict
+/// A configuration is of the type that is applied to, whatever it could be converted to.
+fn check_type(configuration: &Value, api_version: &str, kind: &str) -> Result<(), ApiError> {
+    let said = |key: &str| configuration[key].as_str().unwrap_or_default();
+    if (said("apiVersion"), said("kind")) == (api_version, kind) {
+        return Ok(());
+    }
+    let version = said("apiVersion");
+    let (group, version) = match version.matches('/').count() {
+        0 => ("", version),
+        1 => version.split_once('/').unwrap_or_default(),
+        _ => ("", ""),
+    };
+    Err(ApiError::bad_request(format!("invalid object type: {group}/{version}, Kind={}", said("kind"))))
+}
+
+/// An apply's error in kube-apiserver's words: a configuration that does not fit its type is named as it names itself, and those who conflict
 /// with an apply of a Scale are named by the Scale's version.
-fn apply_error(call: &Call, error: ApplyError) -> ApiError {
+fn apply_error(call: &Call, said: &Value, error: ApplyError) -> ApiError {
     match error {
         ApplyError::Configuration(errors) => {
-            let (kind, namespace, name) = (&call.kind, call.namespace(), call.name());
+            let kind = &call.kind;
+            let [namespace, name] =
+                ["namespace", "name"].map(|key| said["metadata"][key].as_str().unwrap_or_default());
             let version =
                 if kind.group.is_empty() { format!("/{}", kind.version) } else { kind.api_version() };
             let message = format!(
@@ -488,12 +499,7 @@ pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<(Value, Vec<Str
         }
         Patch::Apply(configuration) => {
             check_yaml(validation, &errors)?;
-            let version = configuration["apiVersion"].as_str().unwrap_or_default();
-            if version != SCALE_VERSION {
-                return Err(ApiError::bad_request(format!(
-                    "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {SCALE_VERSION}"
-                )));
-            }
+            check_type(&configuration, SCALE_VERSION, "Scale")?;
             patch::merge::apply(&mut next, &configuration);
         }
         Patch::Merge(patch) | Patch::Strategic(patch) => patch::merge::apply(&mut next, &patch),

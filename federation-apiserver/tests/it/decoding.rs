@@ -148,7 +148,7 @@ async fn what_a_patch_breaks_is_the_patchs_error() {
             "application/apply-patch+yaml",
             r#"{"apiVersion":"v1","kind":"ConfigMap","zz":1}"#,
             500,
-            "failed to create typed patch object (demo/a; /v1, Kind=ConfigMap): .zz: field not declared in schema",
+            "failed to create typed patch object (/; /v1, Kind=ConfigMap): .zz: field not declared in schema",
         ),
         (
             "application/strategic-merge-patch+json",
@@ -160,7 +160,7 @@ async fn what_a_patch_breaks_is_the_patchs_error() {
             "application/apply-patch+yaml",
             "{}",
             400,
-            "Incorrect version specified in apply patch. Specified patch version: , expected: v1",
+            "invalid object type: /, Kind=",
         ),
         (
             "application/merge-patch+json",
