@@ -131,10 +131,7 @@ impl Call {
         }
         if !self.kind.built_in && value["kind"].as_str().unwrap_or_default().is_empty() {
             let text = String::from_utf8_lossy(&self.body);
-            let version = self.kind.version;
-            return Err(ApiError::bad_request(format!(
-                "{kind} in version {version:?} cannot be handled as a {kind}: Object 'Kind' is missing in '{text}'"
-            )));
+            return Err(self.unrecognized(kind, &format!("Object 'Kind' is missing in '{text}'")));
         }
         if !self.kind.built_in && value["apiVersion"].as_str().unwrap_or_default().is_empty() {
             return Err(ApiError::internal(

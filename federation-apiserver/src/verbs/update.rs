@@ -106,9 +106,7 @@ fn check_version(call: &Call, current: &Arc<Stored>, version: &str) -> Result<()
             return Ok(());
         }
         let path = FieldPath::new("metadata.resourceVersion");
-        let mut error = FieldError::invalid(&path, 0, "must be specified for an update");
-        // So Go prints the zero of an unsigned number.
-        "Invalid value: 0x0: must be specified for an update".clone_into(&mut error.message);
+        let error = FieldError::invalid(&path, 0, "must be specified for an update");
         return Err(ApiError::invalid(call.kind.group, call.kind.plural, call.name(), &[error]));
     }
     if version != current.revision.to_string() {

@@ -187,7 +187,17 @@ async fn objects_are_pruned_defaulted_and_validated() {
     );
     let mut bare = tab("d");
     bare.as_object_mut().unwrap().remove("kind");
-    world.expect(StatusCode::BAD_REQUEST, Method::POST, TABS, Some(bare)).await;
+    let status = world.expect(StatusCode::BAD_REQUEST, Method::POST, TABS, Some(bare)).await;
+    let unknown =
+        "the object provided is unrecognized (must be of type CronTab): Object 'Kind' is missing in '{";
+    assert!(status["message"].as_str().unwrap().starts_with(unknown), "{status}");
+    let status = world
+        .expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PUT, &format!("{TABS}/a"), Some(tab("a")))
+        .await;
+    assert_eq!(
+        status["details"]["causes"][0]["message"],
+        "Invalid value: 0: must be specified for an update"
+    );
 }
 
 #[tokio::test]
