@@ -149,7 +149,7 @@ impl Custom {
         }
         if blocking {
             let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-            errors.push(FieldError::invalid(&FieldPath::new("<nil>"), "null", detail));
+            errors.push(FieldError::invalid(&FieldPath::new("<nil>"), Value::Null, detail));
         } else {
             errors.extend(self.schema.check_rules(object, old));
         }

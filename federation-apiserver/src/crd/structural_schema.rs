@@ -356,7 +356,7 @@ fn set_items(map: &Map<String, Value>, path: &FieldPath, errors: &mut ErrorList)
         }
         Some("object") if text("x-kubernetes-map-type") != Some("atomic") => {
             // kube-apiserver reports the list type here, which an object never has.
-            errors.push(FieldError::invalid(&path.child("x-kubernetes-map-type"), "null", detail));
+            errors.push(FieldError::invalid(&path.child("x-kubernetes-map-type"), Value::Null, detail));
         }
         _ => {}
     }

@@ -402,6 +402,14 @@ async fn rules_in_cel_are_checked_when_they_are_written_and_when_they_are_asked(
         status["message"],
         r#"CronTab.stable.example.com "even" is invalid: spec.replicas: Invalid value: "object": 2 is even"#
     );
+    let mut wrong = tab("wrong");
+    wrong["spec"]["image"] = 3.into();
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, TABS, Some(wrong)).await;
+    let unchecked = "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+    assert_eq!(
+        status["details"]["causes"][1],
+        json!({"field": "<nil>", "message": unchecked, "reason": "FieldValueInvalid"})
+    );
     world.expect(StatusCode::CREATED, Method::POST, TABS, Some(tab("a"))).await;
     let patch = json!({"spec": {"cronSpec": "1 * * * *"}});
     let status = world
@@ -433,9 +441,12 @@ async fn formats_are_kept_to_and_those_that_nobody_knows_are_warned_of() {
     let mut definition = crontabs();
     let schema = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let fields = schema["properties"]["spec"]["properties"].as_object_mut().unwrap();
-    for (name, kind, format) in
-        [("small", "integer", "int32"), ("bounded", "integer", "int32"), ("odd", "string", "zzz")]
-    {
+    for (name, kind, format) in [
+        ("small", "integer", "int32"),
+        ("bounded", "integer", "int32"),
+        ("odd", "string", "zzz"),
+        ("when", "string", "date-time"),
+    ] {
         fields.insert(name.to_owned(), json!({"type": kind, "format": format}));
     }
     fields["bounded"]["maximum"] = json!(4_294_967_295_u32);
@@ -465,6 +476,11 @@ async fn formats_are_kept_to_and_those_that_nobody_knows_are_warned_of() {
         let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, TABS, Some(wrong)).await;
         assert_eq!(status["message"], format!("CronTab.stable.example.com \"a\" is invalid: {why}"));
     }
+    let mut wrong = tab("a");
+    wrong["spec"]["when"] = "noon".into();
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, TABS, Some(wrong)).await;
+    let causes = json!([{"field": "spec.when", "message": r#"Invalid value: "noon": spec.when in body must be of type date-time: "noon""#, "reason": "FieldValueTypeInvalid"}]);
+    assert_eq!(status["details"]["causes"], causes);
     let mut good = tab("a");
     good["spec"]["small"] = 2_147_483_647.into();
     world.expect(StatusCode::CREATED, Method::POST, TABS, Some(good)).await;

@@ -26,7 +26,7 @@ pub(super) fn fault(schema: &Structural, value: &Value, path: &str) -> Option<Fi
     }
     let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let detail = format!("{path} in body must be of type {format}: {shown:?}");
-    Some(check::fault(FieldReason::Invalid, path, value.clone(), &detail))
+    Some(check::fault(FieldReason::TypeInvalid, path, value.clone(), &detail))
 }
 
 /// The fault of a number that the type and the format of its schema have no room for. `what` says which number: the value, or one that the
