@@ -33,7 +33,8 @@ impl LargeRequests {
         loop {
             // It is never closed.
             let turn = self.0.acquire().await;
-            let polled = poll_fn(|context| Poll::Ready(long_work::apart(|| work.as_mut().poll(context)))).await;
+            let polled =
+                poll_fn(|context| Poll::Ready(long_work::apart(|| work.as_mut().poll(context)))).await;
             if let Poll::Ready(done) = polled {
                 return done;
             }

@@ -156,12 +156,7 @@ async fn what_a_patch_breaks_is_the_patchs_error() {
             422,
             r#" "" is invalid: patch: Invalid value: "map[data:map[k:1]]": cannot convert int64 to string"#,
         ),
-        (
-            "application/apply-patch+yaml",
-            "{}",
-            400,
-            "invalid object type: /, Kind=",
-        ),
+        ("application/apply-patch+yaml", "{}", 400, "invalid object type: /, Kind="),
         (
             "application/merge-patch+json",
             r#"{"metadata":{"uid":"1"}}"#,

@@ -26,7 +26,7 @@ fn lists_that_are_sets_or_maps_have_fitting_items() {
     told(
         json!({"type": "array", "items": object, "x-kubernetes-list-type": "set"}),
         &[
-            r#"s.properties[f].items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set"#,
+            "s.properties[f].items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set",
         ],
     );
     told(
