@@ -18,7 +18,7 @@ use federation_runtime::tasks;
 use super::kinds::{KINDS, Key, Kind};
 use super::selected::Wanted;
 use super::template::Template;
-use super::watch::{Change, Watch};
+use super::watch::{Change, Watch, identity};
 use super::world::{Decided, World};
 use crate::act::events;
 use crate::act::write::Writer;
@@ -142,17 +142,26 @@ impl Observer {
                 self.say_whether_synced();
             }
             Change::Alive => {}
-            Change::Present(_) | Change::Gone(_) => match path.strip_prefix(OWN) {
-                Some("clusters") => self.cluster(change),
-                Some("placementpolicies") => self.policy(change),
-                Some("clusterplacementpolicies") => self.cluster_policy(change),
+            Change::Present(ref object) | Change::Gone(ref object) => match path.strip_prefix(OWN) {
                 Some("trafficpolicies") => self.traffic_policy(change),
                 Some("clientregions") => self.client_regions(change),
-                Some("deletionbudgets") => self.deletion_budget(change),
-                Some("heldremovals") => self.held_removal(change),
                 Some("failoverdrills") => self.drill(change),
                 Some("placements" | "clusterplacements") => self.placement(change),
-                _ => {
+                Some(own) => {
+                    let object = identity(object);
+                    let is_read = match own {
+                        "clusters" => self.cluster(change),
+                        "placementpolicies" => self.policy(change),
+                        "clusterplacementpolicies" => self.cluster_policy(change),
+                        "deletionbudgets" => self.deletion_budget(change),
+                        "heldremovals" => self.held_removal(change),
+                        _ => Some(()),
+                    };
+                    if self.world.read(path, object, is_read.is_some()) {
+                        self.catch_up();
+                    }
+                }
+                None => {
                     if let Some(kind) = Kind::of_path(path) {
                         self.template(kind, change);
                     }
@@ -234,10 +243,11 @@ impl Observer {
         }
     }
 
-    fn cluster(&self, change: Change) {
+    /// Nothing if it cannot be read; so do those of other kinds that say what may be removed.
+    fn cluster(&self, change: Change) -> Option<()> {
         match change {
             Change::Present(object) => {
-                let Some(cluster) = read::<Cluster>(object) else { return };
+                let cluster = read::<Cluster>(object)?;
                 let name = cluster.name().to_owned();
                 let leaving = Unjoin::of(&cluster).is_some();
                 let status = cluster.status.clone().unwrap_or_default();
@@ -292,6 +302,7 @@ impl Observer {
             }
             Change::Synced | Change::Untaken(_) | Change::Broken | Change::NotServed | Change::Alive => {}
         }
+        Some(())
     }
 
     /// A Cluster is another one than the last of its name: what was heard of that one says nothing. Its stream ends first, so that no word on
@@ -303,28 +314,29 @@ impl Observer {
         self.world.forget_member(name);
     }
 
-    fn policy(&self, change: Change) {
-        let Some((namespace, name, policy)) = parts::<PlacementPolicy>(change) else { return };
+    fn policy(&self, change: Change) -> Option<()> {
+        let (namespace, name, policy) = parts::<PlacementPolicy>(change)?;
         let kinds = policy.as_ref().map(|policy| policy.spec.resource_selectors.clone());
         // First of all: whatever fails then, no object is placed as if there were no policy.
         let differs = self.world.set_policy(namespace.clone(), name, policy);
         self.name_kinds(kinds.unwrap_or_default());
-        if !differs {
-            return;
+        if differs {
+            for key in self.world.keys_in(&namespace) {
+                self.queue.add(key, Priority::Normal);
+            }
         }
-        for key in self.world.keys_in(&namespace) {
-            self.queue.add(key, Priority::Normal);
-        }
+        Some(())
     }
 
-    fn cluster_policy(&self, change: Change) {
-        let Some((_, name, policy)) = parts::<ClusterPlacementPolicy>(change) else { return };
+    fn cluster_policy(&self, change: Change) -> Option<()> {
+        let (_, name, policy) = parts::<ClusterPlacementPolicy>(change)?;
         let kinds = policy.as_ref().map(|policy| policy.spec.resource_selectors.clone());
         let differs = self.world.set_cluster_policy(name, policy);
         self.name_kinds(kinds.unwrap_or_default());
         if differs {
             self.look_at_all(Priority::Normal);
         }
+        Some(())
     }
 
     fn name_kinds(&self, selectors: Vec<ResourceSelector>) {
@@ -348,22 +360,28 @@ impl Observer {
         self.traffic.poke();
     }
 
-    fn deletion_budget(&self, change: Change) {
-        let Some((_, name, budget)) = parts::<DeletionBudget>(change) else { return };
+    fn deletion_budget(&self, change: Change) -> Option<()> {
+        let (_, name, budget) = parts::<DeletionBudget>(change)?;
         let limits = self.world.edit_budgets(|all| {
             all.retain(|kept| kept.name() != name);
             all.extend(budget);
             Limits::tightest(all.iter().map(|budget| &budget.spec))
         });
         self.gate.set_limits(limits);
+        Some(())
     }
 
-    fn held_removal(&self, change: Change) {
-        let Some((_, name, held)) = parts::<HeldRemoval>(change) else { return };
-        let Some(held) = held else { return self.gate.unhold(&name) };
-        for key in self.gate.decide(&name, held.spec.decision) {
-            self.queue.add(key, Priority::Normal);
+    fn held_removal(&self, change: Change) -> Option<()> {
+        let (_, name, held) = parts::<HeldRemoval>(change)?;
+        match held {
+            Some(held) => {
+                for key in self.gate.decide(&name, held.spec.decision) {
+                    self.queue.add(key, Priority::Normal);
+                }
+            }
+            None => self.gate.unhold(&name),
         }
+        Some(())
     }
 
     fn drill(&self, change: Change) {
@@ -459,7 +477,7 @@ fn read<T: DeserializeOwned>(object: Value) -> Option<T> {
     match serde_json::from_value(object) {
         Ok(object) => Some(object),
         Err(error) => {
-            // The API server validates: this is another version's object, and is left alone.
+            // The API server validates: this is another version's object, and is left as it was.
             tracing::warn!(%error, kind = std::any::type_name::<T>(), "an object could not be read");
             None
         }

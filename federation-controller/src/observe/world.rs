@@ -60,6 +60,8 @@ struct Inner {
     unsynced: HashSet<String>,
     // Collections that have told everything, of which some could not be taken in.
     untaken: HashSet<String>,
+    // Objects that say what may be removed, and cannot be read, by collection.
+    unreadable: BTreeSet<(String, String)>,
     // Collections that were all told of; empty: nothing is synced before that.
     declared: HashSet<String>,
 }
@@ -75,6 +77,7 @@ impl Inner {
         self.declared.contains(collection)
             && !self.unsynced.contains(collection)
             && !self.untaken.contains(collection)
+            && !self.unreadable.iter().any(|(of, _)| of == collection)
     }
 }
 
@@ -138,6 +141,19 @@ impl World {
         }
     }
 
+    /// An object of a collection could be read, or is gone; or it could not be, and nobody knows what it says until it can. Returns whether it
+    /// was the last that could not be.
+    pub(crate) fn read(&self, collection: &str, object: String, is_read: bool) -> bool {
+        let mut inner = self.0.write();
+        let object = (collection.to_owned(), object);
+        if is_read {
+            inner.unreadable.remove(&object) && inner.unreadable.is_empty()
+        } else {
+            inner.unreadable.insert(object);
+            false
+        }
+    }
+
     /// Whether every view is whole, but for objects that could not be taken in: what there is can be worked on.
     pub(crate) fn is_synced(&self) -> bool {
         let inner = self.0.read();
@@ -156,7 +172,8 @@ impl World {
 
     /// Whether every view is whole, and nothing is missing in any: what is not there is gone.
     pub(crate) fn is_complete(&self) -> bool {
-        self.is_synced() && self.0.read().untaken.is_empty()
+        let is_whole = |inner: &Inner| inner.untaken.is_empty() && inner.unreadable.is_empty();
+        self.is_synced() && is_whole(&self.0.read())
     }
 
     /// A template.

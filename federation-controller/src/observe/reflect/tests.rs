@@ -105,3 +105,30 @@ async fn a_cluster_that_a_join_put_there_before_the_watch_told_of_it_is_judged()
     machine.observe(CLUSTERS, Word::Present(cluster));
     assert!(machine.health.judges("taiwan"));
 }
+
+/// Another version of the controller may have written it. What it says might keep a copy.
+#[tokio::test]
+async fn nothing_is_complete_while_an_object_that_says_what_may_be_removed_cannot_be_read() {
+    let machine = machine().await;
+    for collection in machine.declare(&[]) {
+        machine.observe(&collection, Word::Synced);
+    }
+    for collection in
+        ["clusters", "placementpolicies", "clusterplacementpolicies", "deletionbudgets", "heldremovals"]
+    {
+        let path = format!("/apis/federation.rs/v1alpha1/{collection}");
+        let named = |name: &str| json!({"metadata": {"namespace": "shop", "name": name, "uid": name}, "spec": "unheard of"});
+        assert!(machine.world.is_complete(), "{collection}");
+        machine.observe(&path, Word::Present(named("a")));
+        machine.observe(&path, Word::Present(named("b")));
+        assert!(machine.world.is_synced() && !machine.world.is_complete(), "{collection}");
+        // The watch breaks, and tells of no change.
+        machine.observer.take(Served::Always, &path, Change::Broken);
+        machine.observer.take(Served::Always, &path, Change::Synced);
+        assert!(!machine.world.is_complete(), "{collection}");
+        machine.observe(&path, Word::Gone(named("a")));
+        assert!(!machine.world.is_complete(), "{collection}");
+        machine.observe(&path, Word::Gone(named("b")));
+        assert!(machine.world.is_complete(), "{collection}");
+    }
+}
