@@ -157,6 +157,13 @@ impl Observer {
                         "heldremovals" => self.held_removal(change),
                         _ => Some(()),
                     };
+                    if is_read.is_none() {
+                        tracing::error!(
+                            path,
+                            object,
+                            "nothing is removed until this object can be read, or is gone"
+                        );
+                    }
                     if self.world.read(path, object, is_read.is_some()) {
                         self.catch_up();
                     }
