@@ -26,6 +26,8 @@ use crate::{
 const PIECES_FROM_BYTES: usize = 256 << 10;
 /// Bytes of a piece: four records of TLS.
 const PIECE_BYTES: usize = 64 << 10;
+/// Bytes of stored objects that are read in one step, unless one is larger. What they become in the list may be far less.
+const READ_BYTES: usize = 64 << 10;
 
 /// Whether a list is large enough to be made in pieces.
 pub(crate) fn is_large(items: &[Arc<Stored>]) -> bool {
@@ -109,25 +111,34 @@ impl Pieces {
 }
 
 impl Iterator for Pieces {
-    type Item = Bytes;
+    type Item = Result<Bytes, ApiError>;
 
-    fn next(&mut self) -> Option<Bytes> {
+    /// The next piece. It is empty where so much was read that others shall have the thread first.
+    fn next(&mut self) -> Option<Self::Item> {
         let end = self.end.as_ref()?.len();
+        let mut read = 0;
         loop {
             let Some(stored) = self.items.as_slice().first().cloned() else {
                 self.piece.extend(self.end.take().unwrap_or_default());
-                return Some(std::mem::take(&mut self.piece).into());
+                return Some(Ok(std::mem::take(&mut self.piece).into()));
             };
-            if !self.piece.is_empty() && self.piece.len() + stored.bytes.len() + end >= PIECE_BYTES {
-                return Some(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES)).into());
+            let size = stored.bytes.len();
+            // What an object takes in the list is known beforehand only if it is the stored bytes.
+            let next = if self.verbatim { size + end } else { 0 };
+            if !self.piece.is_empty() && self.piece.len() + next >= PIECE_BYTES {
+                let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES));
+                return Some(Ok(piece.into()));
             }
+            if !self.verbatim && read > 0 && read + size > READ_BYTES {
+                return Some(Ok(Bytes::new()));
+            }
+            read += size;
             read_ahead(self.items.as_slice());
             self.items.next();
             if let Err(error) = self.append(&stored) {
-                // What was sent cannot be taken back. Without its end, nobody takes it for a list.
-                tracing::error!(key = %stored.key, %error, "a stored object cannot be read; ending the list");
+                tracing::error!(key = %stored.key, %error, "a stored object cannot be read; its list is not told to its end");
                 self.end = None;
-                return None;
+                return Some(Err(error));
             }
         }
     }
@@ -241,7 +252,7 @@ mod tests {
             ListMeta { resource_version: 7, continuation: Some("next".to_owned()), remaining: Some(3) };
         let (_, whole) = encode::list(kind, format, items, &meta, now).expect("a list");
         let pieces = Pieces::new(kind, format, items.to_vec(), &meta, now);
-        let pieces: Vec<_> = pieces.expect("a large list").collect();
+        let pieces: Vec<_> = pieces.expect("a large list").map(|piece| piece.expect("a piece")).collect();
         let together = String::from_utf8(pieces.concat()).expect("UTF-8");
         assert_eq!(together, String::from_utf8(whole).expect("UTF-8"), "{format:?}");
         assert!(pieces.len() > 1 || format.view != View::Object, "{format:?}");
@@ -279,15 +290,36 @@ mod tests {
         }
     }
 
+    /// What becomes of a large list in which an object at a place cannot be read: the pieces before, and whether an error is last.
+    fn with_a_broken_one(at: usize) -> (Vec<Bytes>, bool) {
+        let mut items = objects("example.com/v1", "Thing");
+        let broken = Stored { bytes: "{".into(), ..Stored::clone(&items[at]) };
+        items.insert(at, Arc::new(broken));
+        let pieces = Pieces::new(&custom(), Format::JSON, items, &ListMeta::default(), Timestamp::UNIX_EPOCH);
+        let mut all: Vec<_> = pieces.expect("a large list").collect();
+        let is_error = all.pop().is_some_and(|last| last.is_err());
+        (all.into_iter().map(|piece| piece.expect("only the last fails")).collect(), is_error)
+    }
+
     #[test]
     fn a_list_with_an_object_that_cannot_be_read_has_no_end() {
-        let mut items = objects("example.com/v1", "Thing");
-        items.insert(300, {
-            let broken = Stored { bytes: "{".into(), ..Stored::clone(&items[300]) };
-            Arc::new(broken)
-        });
-        let pieces = Pieces::new(&custom(), Format::JSON, items, &ListMeta::default(), Timestamp::UNIX_EPOCH);
-        let pieces: Vec<_> = pieces.expect("a large list").collect();
+        let (pieces, is_error) = with_a_broken_one(300);
+        assert!(is_error && !pieces.concat().is_empty());
         assert!(serde_json::from_slice::<Value>(&pieces.concat()).is_err());
+        let (pieces, is_error) = with_a_broken_one(3);
+        assert!(is_error && pieces.concat().is_empty(), "nothing was handed out before");
+    }
+
+    #[test]
+    fn no_step_reads_more_than_a_little_however_little_comes_of_it() {
+        let items = objects("example.com/v1", "Thing");
+        let size: usize = items.iter().map(|stored| stored.bytes.len()).sum();
+        for view in [View::Metadata, View::Table] {
+            let format = Format { view, include: Include::Nothing, ..Format::JSON };
+            let pieces =
+                Pieces::new(&custom(), format, items.clone(), &ListMeta::default(), Timestamp::UNIX_EPOCH);
+            let steps = pieces.expect("a large list").count();
+            assert!(steps > size / READ_BYTES, "{steps} steps for {size} bytes");
+        }
     }
 }

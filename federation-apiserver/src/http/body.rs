@@ -33,20 +33,25 @@ pub(crate) fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body
     StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
 }
 
-/// Pieces that are made before others have the thread. To make one takes up to a millisecond.
-const PIECES_AT_A_TIME: u32 = 4;
+/// Steps of making a body that are done before others have the thread. A step takes up to a millisecond.
+pub(crate) const STEPS_AT_A_TIME: u32 = 4;
 
-/// A body whose pieces are made while it is sent.
-pub(crate) fn pieces(mut pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
-    let mut made = 0;
+/// A body whose pieces are made while it is sent. An empty one is not sent: it is a step that has made nothing to send yet.
+pub(crate) fn pieces(mut steps: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
+    let mut done = 0;
     stream(futures::stream::poll_fn(move |context| {
-        if made == PIECES_AT_A_TIME {
-            made = 0;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+        loop {
+            if done == STEPS_AT_A_TIME {
+                done = 0;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            done += 1;
+            match steps.next() {
+                Some(piece) if piece.is_empty() => {}
+                piece => return Poll::Ready(piece),
+            }
         }
-        made += 1;
-        Poll::Ready(pieces.next())
     }))
 }
 

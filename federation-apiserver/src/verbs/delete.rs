@@ -108,7 +108,7 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
     }
     let meta =
         ListMeta { resource_version: call.shared.storage.snapshot().revision(), ..ListMeta::default() };
-    Ok(call.finish(list::answer(call, call.format, found, &meta)?))
+    Ok(call.finish(list::answer(call, call.format, found, &meta).await?))
 }
 
 /// Drops the texts that no answer has room for: it tells each once, and has an end.

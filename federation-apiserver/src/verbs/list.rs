@@ -95,7 +95,7 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
         }
     };
     let items = conversion::seen_all(&call.shared.storage, &call.kind, page.items).await?;
-    let mut response = answer(call, call.format, items, &page.meta)?;
+    let mut response = answer(call, call.format, items, &page.meta).await?;
     response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, private"));
     respond::warn(response.headers_mut(), &call.warnings);
     Ok(response)
@@ -107,14 +107,16 @@ fn is_cached(kind: &Kind) -> bool {
 }
 
 /// The answer that has these objects, in a form.
-pub(super) fn answer(
+pub(super) async fn answer(
     call: &Call,
     format: Format,
     items: Vec<Arc<Stored>>,
     meta: &ListMeta,
 ) -> Result<Response<Body>, ApiError> {
     let items = match Pieces::new(&call.kind, format, items, meta, call.now) {
-        Ok(pieces) => return Ok(compress::pieces_for(&call.headers, format.content_type(false), pieces)),
+        Ok(pieces) => {
+            return compress::pieces_for(&call.headers, format.content_type(false), pieces).await;
+        }
         Err(items) => items,
     };
     let write = || {
