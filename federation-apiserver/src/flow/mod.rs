@@ -6,6 +6,7 @@
 
 mod classify;
 mod defaults;
+mod held;
 mod metrics;
 mod rule;
 mod seats;
@@ -23,6 +24,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use classify::{Classification, Classifier};
 pub(crate) use defaults::{levels, mandatory_level, mandatory_schema, schemas};
+pub(crate) use held::until_end;
 use seats::{Arrival, Limits, Place, Queuing, Seats};
 
 use crate::store::Storage;

@@ -25,7 +25,7 @@ use crate::{
     aggregate,
     audit::{self, Stage},
     auth::{MASTERS, User, authz, impersonation},
-    flow::Classification,
+    flow::{self, Classification},
     http::{
         Body, BoxError, body,
         info::{self, ResourcePath, Target},
@@ -317,9 +317,16 @@ where
         }
         Target::Resource(path) => {
             let exempt = user.is_in(MASTERS);
-            let _seat =
+            let seat =
                 if exempt { None } else { Some(shared.flow.enter(asked.class.as_ref(), &user.name).await?) };
-            resource(Arc::clone(&shared), user, asked, path, body).await
+            let response = resource(Arc::clone(&shared), user, asked, path, body).await?;
+            // Large lists are made while they are sent.
+            Ok(match seat {
+                Some(seat) if matches!(asked.verb, "list" | "deletecollection") => {
+                    flow::until_end(seat, response, REQUEST_TIMEOUT)
+                }
+                _ => response,
+            })
         }
     }
 }
