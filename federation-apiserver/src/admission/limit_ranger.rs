@@ -6,6 +6,7 @@ use apimachinery::quantity::Quantity;
 use serde_json::{Value, json};
 
 use crate::validation::{
+    pod::COMPLETED_MAX,
     pod_resources,
     quantities::{Amounts, amounts},
 };
@@ -28,9 +29,11 @@ pub(crate) fn default_pod(range: &Value, pod: &mut Value) {
             }
         }
     }
-    let mut notes = Vec::new();
+    let (mut notes, mut left) = (Vec::new(), if wanted.is_empty() { 0 } else { COMPLETED_MAX });
     for (list, what) in [("containers", "container"), ("initContainers", "init container")] {
         for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(others) = left.checked_sub(1) else { break };
+            left = others;
             for (side, note) in [("requests", "request"), ("limits", "limit")] {
                 let mut set = Vec::new();
                 for (name, value) in wanted.get(side).into_iter().flatten() {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use apimachinery::names::{self, SUFFIX_LEN};
 use serde_json::{Value, json};
 
-use crate::validation::{items, items_mut, text};
+use crate::validation::{items, items_mut, pod::COMPLETED_MAX, text};
 
 /// Where clients look for a token (`rest.InClusterConfig`).
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -37,9 +37,11 @@ fn mount(spec: &mut Value, random: [u8; SUFFIX_LEN]) {
         items(spec, "volumes").map(|volume| text(volume, "name")).find(|name| name.starts_with(VOLUME));
     let is_new = given.is_none();
     let name = given.map_or_else(|| names::generated_name(VOLUME, random), str::to_owned);
-    let mut mounted = false;
+    let (mut mounted, mut left) = (false, COMPLETED_MAX);
     for list in ["initContainers", "containers"] {
         for container in items_mut(spec, list) {
+            let Some(others) = left.checked_sub(1) else { break };
+            left = others;
             if items(container, "volumeMounts").any(|mount| mount["mountPath"] == MOUNT) {
                 continue;
             }
@@ -123,6 +125,15 @@ mod tests {
         assert_eq!(spec["initContainers"][0]["volumeMounts"], mount);
         let sources = &spec["volumes"][0]["projected"]["sources"];
         assert_eq!(sources[0]["serviceAccountToken"], json!({"expirationSeconds": 3607, "path": "token"}));
+    }
+
+    #[test]
+    fn no_more_containers_get_one_than_an_object_can_hold() {
+        let spec = json!({"initContainers": [{}], "containers": vec![json!({}); COMPLETED_MAX]});
+        let spec = with_account(spec, &Value::Null);
+        let given =
+            |list| items(&spec, list).filter(|container| container["volumeMounts"].is_array()).count();
+        assert_eq!((given("initContainers"), given("containers")), (1, COMPLETED_MAX - 1));
     }
 
     #[test]

@@ -8,9 +8,9 @@ use crate::registry::ErrorList;
 
 pub(crate) use super::pod_spec::validate_spec;
 
-/// Containers, ports and volumes of a pod that are completed. With more of them an object is larger than the store takes; but a body has room
+/// Containers, ports and volumes of a pod that are completed, here and by admission. With more of them an object is larger than the store takes; but a body has room
 /// for a million that say nothing, each of which would become a kilobyte.
-const COMPLETED_MAX: usize = 1 << 16;
+pub(crate) const COMPLETED_MAX: usize = 1 << 16;
 
 /// Fills in what kube-apiserver fills into a pod spec.
 pub(crate) fn default_spec(spec: &mut Value) {
