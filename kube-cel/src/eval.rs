@@ -307,7 +307,7 @@ fn binary(operator: &str, left: &Value, right: &Value, budget: &mut Budget) -> O
         "in" => match right {
             Value::List(items) => {
                 for item in items.iter() {
-                    if equal(left, item, budget)? {
+                    if equal(item, left, budget)? {
                         return Ok(Value::Bool(true));
                     }
                 }
@@ -316,7 +316,14 @@ fn binary(operator: &str, left: &Value, right: &Value, budget: &mut Budget) -> O
             Value::Map(map) => Ok(Value::Bool(left.key().is_some_and(|key| map.contains_key(&key)))),
             _ => Err(EvalError::NoSuchOverload),
         },
-        _ => functions::arithmetic(operator, left, right),
+        _ => {
+            // Items that are told apart by what they are must be looked through.
+            if matches!(left, Value::List(items) if !items.is_plain()) {
+                let extent = left.extent(budget.left).saturating_add(right.extent(budget.left));
+                budget.spend(extent)?;
+            }
+            functions::arithmetic(operator, left, right)
+        }
     }
 }
 

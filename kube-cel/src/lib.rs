@@ -30,6 +30,7 @@ mod eval;
 mod former;
 mod functions;
 mod lexer;
+mod list;
 mod parser;
 mod patterns;
 mod types;
@@ -40,6 +41,7 @@ pub use cost::Shape;
 pub use error::{CompileError, EvalError};
 pub use eval::Budget;
 pub use functions::{Semver, parse_timestamp};
+pub use list::{List, ListKind};
 pub use types::{ObjectType, Type};
 pub use value::{Key, Made, Url, Value};
 

@@ -10,6 +10,7 @@ use crate::{
     EvalError,
     access::{Access, Decision},
     functions::Semver,
+    list::{List, ListKind},
 };
 
 /// The extent of values that are made into JSON: an object of the greatest length is less.
@@ -67,7 +68,7 @@ pub enum Value {
     /// Bytes.
     Bytes(Arc<[u8]>),
     /// A list.
-    List(Arc<Vec<Self>>),
+    List(Arc<List>),
     /// A map, or an object with its fields.
     Map(Arc<BTreeMap<Key, Self>>),
     /// Nanoseconds.
@@ -143,7 +144,7 @@ impl From<String> for Value {
 impl Value {
     /// A list.
     pub fn list(items: Vec<Self>) -> Self {
-        Self::List(Arc::new(items))
+        Self::List(Arc::new(List::new(items, ListKind::Plain)))
     }
 
     /// A map with text keys.

@@ -47,11 +47,7 @@ pub(crate) fn arithmetic(operator: &str, left: &Value, right: &Value) -> Outcome
         ("/", Double(one), Double(other)) => Ok(Double(one / other)),
         ("+", String(one), String(other)) => Ok(format!("{one}{other}").into()),
         ("+", Bytes(one), Bytes(other)) => Ok(Bytes([&**one, &**other].concat().into())),
-        ("+", List(one), List(other)) => {
-            let mut items = Vec::clone(one);
-            items.extend(other.iter().cloned());
-            Ok(List(Arc::new(items)))
-        }
+        ("+", List(one), List(other)) => Ok(List(Arc::new(one.joined(other)))),
         ("+", Duration(one), Duration(other)) => one.checked_add(*other).map(Duration).ok_or_else(overflow),
         ("-", Duration(one), Duration(other)) => one.checked_sub(*other).map(Duration).ok_or_else(overflow),
         ("+", Timestamp(start), Duration(nanos)) | ("+", Duration(nanos), Timestamp(start)) => {

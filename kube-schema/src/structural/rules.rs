@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use apimachinery::{FieldError, FieldPath, FieldReason};
-use kube_cel::{Budget, EvalError, Key, Program, Value as CelValue, escape};
+use kube_cel::{Budget, EvalError, Key, List, ListKind as CelListKind, Program, Value as CelValue, escape};
 use serde_json::Value;
 
 use super::{
-    Structural, Type,
+    ListKind, Structural, Type,
     check::{below, fault},
     compile::compile,
     format::numbers,
@@ -96,7 +96,8 @@ fn cel_value(schema: Option<&Structural>, value: &Value) -> CelValue {
             .map_or(CelValue::Null, CelValue::Int),
         (Some(Type::String), Value::String(text)) => with_format(schema, text),
         (_, Value::Array(list)) => {
-            CelValue::list(list.iter().map(|item| cel_value(schema.items.as_deref(), item)).collect())
+            let items = list.iter().map(|item| cel_value(schema.items.as_deref(), item)).collect();
+            CelValue::List(Arc::new(List::new(items, list_kind(schema))))
         }
         (_, Value::Object(map)) => {
             let keys_are_data = schema.additional.is_some();
@@ -106,6 +107,15 @@ fn cel_value(schema: Option<&Structural>, value: &Value) -> CelValue {
             }))
         }
         _ => CelValue::from_json(value),
+    }
+}
+
+fn list_kind(schema: &Structural) -> CelListKind {
+    let key = |name: &String| Key::String(escape(name).into());
+    match &schema.list {
+        ListKind::Unsaid | ListKind::Atomic => CelListKind::Plain,
+        ListKind::Set => CelListKind::Set,
+        ListKind::Map(keys) => CelListKind::Map(keys.iter().map(key).collect()),
     }
 }
 
@@ -399,6 +409,34 @@ mod tests {
         assert_eq!(faults(later, json!("9999-12-31T23:59:59Z"), None), [""; 0]);
         assert_eq!(faults(rule("byte", "self == b'a'"), json!("YR=="), None), [""; 0]);
         assert_eq!(faults(rule("byte", "self == b'a'"), json!("YQ\n=="), None), [""; 0]);
+    }
+
+    #[test]
+    fn lists_are_compared_and_joined_as_their_schema_tells_their_items_apart() {
+        let item = json!({"type": "object", "properties": {"namespace": {"type": "string"}, "v": {"type": "integer"}}});
+        let lists = json!({
+            "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+            "map": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["namespace"], "items": item},
+            "plain": {"type": "array", "items": {"type": "string"}},
+        });
+        let found = |rule: &str, old: Value, new: Value| {
+            let schema =
+                json!({"type": "object", "properties": lists, "x-kubernetes-validations": [{"rule": rule}]});
+            faults(schema, new, Some(old)).is_empty()
+        };
+        let one = |name: &str, value: i64| json!({"namespace": name, "v": value});
+        let old = json!({"set": ["a", "b"], "plain": ["a", "b"], "map": [one("a", 1), one("b", 2)]});
+        let new = json!({"set": ["b", "a"], "plain": ["b", "a"], "map": [one("b", 2), one("a", 1)]});
+        assert!(found("self.set == oldSelf.set && self.map == oldSelf.map", old.clone(), new.clone()));
+        assert!(found("self.plain != oldSelf.plain", old.clone(), new.clone()));
+        assert!(found(
+            "(self.set + ['c', 'a']).size() == 3 && (self.plain + ['c', 'a']).size() == 4",
+            old.clone(),
+            new
+        ));
+        let changed = json!({"set": ["b", "c"], "plain": [], "map": [one("b", 3), one("a", 1)]});
+        assert!(found("self.map != oldSelf.map && self.set != oldSelf.set", old.clone(), changed.clone()));
+        assert!(found("(oldSelf.map + self.map).map(x, x.v) == [1, 3]", old, changed));
     }
 
     #[test]
