@@ -11,20 +11,45 @@ use crate::{
 const PATCH: &str = "JSONPatch";
 
 /// Faults of an expression: where, and what.
-type Faults = Vec<(usize, String)>;
+pub(crate) type Faults = Vec<(usize, String)>;
+
+/// What is known of an expression.
+pub(crate) struct Checked {
+    /// The type of its result.
+    pub(crate) result: Type,
+    /// The literals in it whose items are of different types, which no new expression may have: where the first other item is, and what it is.
+    pub(crate) mixed: Faults,
+}
 
 /// The type of an expression over variables of known types, or all that is wrong with it.
-pub(crate) fn check(expr: &Expr, variables: &[(&str, Type)]) -> Result<Type, Faults> {
+pub(crate) fn check(expr: &Expr, variables: &[(&str, Type)]) -> Result<Checked, Faults> {
     let names = variables.iter().map(|(name, kind)| (*name, kind.clone())).collect();
-    let mut checker = Checker { names, faults: Vec::new() };
+    let mut checker = Checker { names, faults: Vec::new(), mixed: Vec::new(), formatted: 0 };
     let result = checker.check(expr);
-    if checker.faults.is_empty() { Ok(result) } else { Err(checker.faults) }
+    if !checker.faults.is_empty() {
+        return Err(checker.faults);
+    }
+    // cel-go looks at all lists, and then at all maps.
+    checker.mixed.sort_by_key(|mixed| (mixed.in_map, mixed.literal));
+    let mixed = checker.mixed.into_iter().map(|mixed| (mixed.at, mixed.what)).collect();
+    Ok(Checked { result, mixed })
+}
+
+/// A literal whose items are of different types.
+struct Mixed {
+    in_map: bool,
+    literal: usize,
+    at: usize,
+    what: String,
 }
 
 struct Checker<'a> {
     /// Innermost last.
     names: Vec<(&'a str, Type)>,
     faults: Faults,
+    mixed: Vec<Mixed>,
+    /// So many calls of `format` is this within, whose items may be of any types.
+    formatted: usize,
 }
 
 impl<'a> Checker<'a> {
@@ -78,12 +103,15 @@ impl<'a> Checker<'a> {
             Node::Index { operand, index, optional } => self.index(expr.at, operand, index, *optional),
             Node::List(items) => {
                 let kinds: Vec<_> = items.iter().map(|item| self.part(item)).collect();
+                self.note_mixed(false, expr.at, items.iter().map(|item| item.value.at).zip(&kinds));
                 Type::List(Box::new(kinds.into_iter().reduce(Type::join).unwrap_or(Type::Dyn)))
             }
             Node::Map(entries) => {
                 let kinds: Vec<_> =
                     entries.iter().map(|(key, item)| (self.check(key), self.part(item))).collect();
                 let (keys, values): (Vec<_>, Vec<_>) = kinds.into_iter().unzip();
+                self.note_mixed(true, expr.at, entries.iter().map(|(key, _)| key.at).zip(&keys));
+                self.note_mixed(true, expr.at, entries.iter().map(|(_, item)| item.value.at).zip(&values));
                 let all =
                     |kinds: Vec<Type>| Box::new(kinds.into_iter().reduce(Type::join).unwrap_or(Type::Dyn));
                 Type::Map(all(keys), all(values))
@@ -274,6 +302,23 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Notes the first of some parts of a literal that is of another type than the one before all others (`homogeneousAggregateLiteralValidator`).
+    fn note_mixed<'t>(
+        &mut self,
+        in_map: bool,
+        literal: usize,
+        mut parts: impl Iterator<Item = (usize, &'t Type)>,
+    ) {
+        let Some((_, wanted)) = parts.next().filter(|(_, kind)| self.formatted == 0 && kind.is_certain())
+        else {
+            return;
+        };
+        if let Some((at, found)) = parts.find(|(_, kind)| kind.is_certain() && *kind != wanted) {
+            let what = format!("expected type '{wanted}' but found '{found}'");
+            self.mixed.push(Mixed { in_map, literal, at, what });
+        }
+    }
+
     fn call(&mut self, at: usize, name: &str, target: Option<&'a Expr>, arguments: &'a [Expr]) -> Type {
         // Of a function that nobody knows no argument is looked at, only the target.
         if !functions::is_known(name) {
@@ -282,8 +327,11 @@ impl<'a> Checker<'a> {
             }
             return self.fault(at, format!("undeclared reference to '{name}' (in container '')"));
         }
+        let formats = usize::from(name == "format");
+        self.formatted += formats;
         let kinds: Vec<_> =
             target.into_iter().chain(arguments).map(|argument| self.check(argument)).collect();
+        self.formatted -= formats;
         match functions::resolve(name, target.is_some(), &kinds) {
             Resolved::Result(kind) => refine(name, kind, &kinds),
             Resolved::NoOverload => {

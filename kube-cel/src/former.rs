@@ -1,7 +1,8 @@
 //! What expressions may have that were written earlier, and no new ones.
 //!
 //! Kubernetes' environment of expressions has neither encoders nor math nor `cel.bind` (`environment/base.go`), and refuses them where an
-//! expression is written; only expressions that select devices have `cel.bind`. There, too, it looks at texts that stand for something else.
+//! expression is written; only expressions that select devices have `cel.bind`. There, too, it looks at texts that stand for something else, and
+//! at the items of lists and maps.
 //! What is stored may have been written before that, and goes on to be evaluated: as in Kubernetes, the environment for what is stored has more
 //! than the one for what is new.
 
@@ -13,6 +14,7 @@ use apimachinery::{
 use crate::{
     CompileError, Program, Value,
     ast::{Expr, Node},
+    check::Faults,
     functions,
 };
 
@@ -21,11 +23,10 @@ const LIBRARIES: [&str; 2] = ["base64", "math"];
 /// Functions whose first argument in parentheses is looked at if it is a text, in the order in which Kubernetes looks.
 const CHECKED: [&str; 3] = ["duration", "timestamp", "matches"];
 
-type Faults = Vec<(usize, String)>;
-
 impl Program {
     /// Why Kubernetes refuses the expression where it is written, although this library evaluates it: it names something that only this library
-    /// has, or a text in it is no duration, time or regular expression although it must be one. None if it does not.
+    /// has, a text in it is no duration, time or regular expression although it must be one, or a list or a map in it has items of different types.
+    /// None if it does not.
     pub fn refused(&self, source: &str) -> Option<CompileError> {
         let mut faults = Vec::new();
         find(&self.expr, &mut faults);
@@ -34,6 +35,7 @@ impl Program {
             for function in CHECKED {
                 check(&self.expr, function, &mut faults);
             }
+            faults.extend(self.mixed.iter().cloned());
         }
         (!faults.is_empty()).then(|| CompileError::new(source, &faults))
     }

@@ -55,6 +55,7 @@ use patterns::Patterns;
 pub struct Program {
     expr: Expr,
     result: Type,
+    mixed: Arc<[(usize, String)]>,
     patterns: Arc<Patterns>,
 }
 
@@ -63,9 +64,9 @@ impl Program {
     pub fn compile(source: &str, variables: &[(&str, Type)]) -> Result<Self, CompileError> {
         let expr =
             parser::parse(source).map_err(|error| CompileError::new(source, &[(error.at, error.what)]))?;
-        let result = check::check(&expr, variables).map_err(|faults| CompileError::new(source, &faults))?;
+        let checked = check::check(&expr, variables).map_err(|faults| CompileError::new(source, &faults))?;
         let patterns = Arc::new(Patterns::of(&expr));
-        Ok(Self { expr, result, patterns })
+        Ok(Self { expr, result: checked.result, mixed: checked.mixed.into(), patterns })
     }
 
     /// The same, and refuses an expression whose result can never be of a type.

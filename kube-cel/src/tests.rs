@@ -163,6 +163,34 @@ fn texts_that_stand_for_something_else_are_looked_at_where_they_are_written() {
 }
 
 #[test]
+fn items_of_different_types_are_refused_where_they_are_written() {
+    let refused = |source: &str| {
+        let program = Program::compile(source, &[("self", Type::Dyn)]).unwrap();
+        program.refused(source).map(|error| error.to_string())
+    };
+    for source in [
+        "[1, 2] == [3] && {'a': 1, 'b': 2}.size() == 2 && [[], [1]].size() == 2",
+        "[1, self].size() == 2 && [?optional.of(1), 2].size() == 2",
+        "'%s %s'.format([1, 'a']) == '1 a' && 'x'.format([[1, 'a'], {'a': 1, 2: 'b'}]) == ''",
+    ] {
+        assert_eq!(refused(source), None, "{source}");
+    }
+    let faults = |source: &str| -> Vec<String> {
+        let told = refused(source).unwrap_or_default();
+        told.lines().filter(|line| line.starts_with("ERROR")).map(str::to_owned).collect()
+    };
+    assert_eq!(
+        faults("{'a': 1, 2: 'b'}.size() == 2 || [1, 'a', 2.0] == [['a'], [1]]"),
+        [
+            "ERROR: <input>:1:37: expected type 'int' but found 'string'",
+            "ERROR: <input>:1:58: expected type 'list(string)' but found 'list(int)'",
+            "ERROR: <input>:1:10: expected type 'string' but found 'int'",
+            "ERROR: <input>:1:13: expected type 'int' but found 'string'",
+        ]
+    );
+}
+
+#[test]
 fn lists_are_made_and_sorted() {
     for source in [
         "lists.range(3) == [0, 1, 2] && lists.range(0) == []",

@@ -75,6 +75,16 @@ impl Type {
         }
     }
 
+    /// Whether cel-go knows it as exactly.
+    pub(crate) fn is_certain(&self) -> bool {
+        match self {
+            Self::Dyn | Self::Object(_) | Self::Made(_) | Self::Opaque(_) | Self::Type => false,
+            Self::List(inner) | Self::Optional(inner) => inner.is_certain(),
+            Self::Map(key, value) => key.is_certain() && value.is_certain(),
+            _ => true,
+        }
+    }
+
     /// The type of both.
     pub(crate) fn join(self, other: Self) -> Self {
         if self == other { self } else { Self::Dyn }
