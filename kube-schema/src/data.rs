@@ -16,12 +16,6 @@ pub(crate) fn protobuf() -> Value {
     };
     let mut tables = parse(&inflate(include_bytes!("../data/protobuf.json.z")));
     tables.extend(parse(include_bytes!("../data/protobuf-others.json")));
-    for (name, fields) in parse(include_bytes!("../data/protobuf-newer.json")) {
-        let known = tables.entry(name).or_insert_with(|| Value::Array(Vec::new()));
-        if let (Value::Array(known), Value::Array(fields)) = (known, fields) {
-            known.extend(fields);
-        }
-    }
     Value::Object(tables)
 }
 

@@ -24,23 +24,13 @@ pub(crate) fn is_left_out(definition: &str, field: &str) -> bool {
     protobuf::leaves_out_zero(&message, field)
 }
 
-/// The message of a definition: groups that stand in repositories of their own have their tables beside the others, and what became stable after the
-/// tables were made did not change then.
+/// The message of a definition: groups that stand in repositories of their own have their tables beside the others.
 fn message_of(definition: &str) -> Option<String> {
     const API: &str = "k8s.io.api.";
     let path = definition.strip_prefix("io.k8s.")?;
     let elsewhere = ["apiextensions-apiserver.pkg.apis.", "kube-aggregator.pkg.apis."];
     if let Some(path) = elsewhere.iter().find_map(|prefix| path.strip_prefix(prefix)) {
         return Some(format!("{API}{path}"));
-    }
-    let earlier = [
-        ("api.resource.v1.", "resource.v1beta2."),
-        ("api.storage.v1.VolumeAttr", "storage.v1beta1.VolumeAttr"),
-    ];
-    for (now, then) in earlier {
-        if let Some(rest) = path.strip_prefix(now) {
-            return Some(format!("{API}{then}{rest}"));
-        }
     }
     Some(format!("k8s.io.{path}"))
 }

@@ -3,7 +3,7 @@
 //! `codegen openapi DEFINITIONS` reads `_definitions.json` of the PyPI package `kubernetes-validate` 1.37.0
 //! (`kubernetes-json-schema/v1.37.0-local`), a converted form of the published `swagger.json`, and undoes the conversion.
 //! `codegen protobuf API APIMACHINERY` reads the published `generated.proto` and Go files of the Debian source packages
-//! `golang-k8s-api` and `golang-k8s-apimachinery` 0.33.4.
+//! `golang-k8s-api` and `golang-k8s-apimachinery` 0.36.4.
 //! `codegen fixtures API` packs that package's `testdata/HEAD` (each kind with every field filled, as JSON and as
 //! protobuf) for the round-trip test.
 //! All write a zlib stream of minified JSON; `--out` names another folder than `kube-schema/data`.

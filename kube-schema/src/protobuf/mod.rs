@@ -2,7 +2,7 @@
 //!
 //! A body is the four bytes `k8s\0` and a `runtime.Unknown` that names apiVersion and kind and holds the message. What the
 //! messages look like is data: tables made from the published `generated.proto` files (numbers, types) and Go struct tags
-//! (JSON names, `omitempty`, inlining); there is no code per kind. Fields newer than the tables (Kubernetes 1.35) are
+//! (JSON names, `omitempty`, inlining); there is no code per kind. Fields newer than the tables (Kubernetes 1.36) are
 //! skipped both ways, as a server of that version does.
 
 mod decode;

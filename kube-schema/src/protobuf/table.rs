@@ -146,24 +146,11 @@ impl Tables {
             ) => &[&meta],
             ("v1" | "meta.k8s.io/v1", _) => &[&own, &meta],
             ("meta.k8s.io/v1beta1", _) => &[&meta_beta, &meta],
-            _ => &[&own, &earlier(api_version, kind)],
+            _ => &[&own],
         };
         let index = candidates.iter().find_map(|name| self.by_name.get(*name))?;
         self.message(*index).filter(|message| message.shape == Shape::Struct)
     }
-}
-
-/// The message of a kind in the version that it had when the tables were made. What became stable since then did not change.
-fn earlier(api_version: &str, kind: &str) -> String {
-    let package = match (api_version, kind.strip_suffix("List").unwrap_or(kind)) {
-        ("storage.k8s.io/v1", "VolumeAttributesClass") => "storage.v1beta1",
-        ("resource.k8s.io/v1", _) => "resource.v1beta2",
-        ("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy" | "MutatingAdmissionPolicyBinding") => {
-            "admissionregistration.v1alpha1"
-        }
-        _ => return String::new(),
-    };
-    format!("k8s.io.api.{package}.{kind}")
 }
 
 fn parse_field(field: &Value, by_name: &HashMap<String, usize>) -> Option<Field> {
