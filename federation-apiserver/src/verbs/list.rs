@@ -75,7 +75,7 @@ impl Continue {
 /// Answers with the objects that the options choose.
 pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     let mut options = ListOptions::parse(&call.query)?;
-    if options.resource_version == Some(0) && is_cached(&call.kind) {
+    if options.resource_version == Some(0) && options.continuation.is_none() && is_cached(&call.kind) {
         options.limit = 0;
     }
     let filter = Filter::new(call, &options)?;
@@ -101,7 +101,7 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     Ok(response)
 }
 
-/// Whether kube-apiserver answers lists of version 0 from its cache, which knows no pages: informers get all in one answer.
+/// Whether kube-apiserver answers lists of version 0 from its cache, which begins no pages: informers get all in one answer.
 fn is_cached(kind: &Kind) -> bool {
     !matches!((kind.group, kind.plural), ("" | "events.k8s.io", "events"))
 }

@@ -234,6 +234,11 @@ async fn a_list_of_version_zero_is_one_page() {
         assert_eq!(list["items"].as_array().map(Vec::len), Some(count), "{path}?{query}");
         assert_eq!(list["metadata"]["continue"].is_null(), count == 3, "{path}?{query}");
     }
+    let first = world.expect(StatusCode::OK, Method::GET, &format!("{CONFIG_MAPS}?limit=1"), None).await;
+    let next = first["metadata"]["continue"].as_str().unwrap();
+    let path = format!("{CONFIG_MAPS}?limit=1&resourceVersion=0&continue={next}");
+    let second = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+    assert_eq!(second["items"].as_array().map(Vec::len), Some(1), "what began in pages goes on in pages");
 }
 
 #[tokio::test]
