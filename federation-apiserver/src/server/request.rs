@@ -359,7 +359,8 @@ where
     } else {
         // Also `namespaces/a/namespaces/b`: who may do anything in `a` was asked about `a`.
         let elsewhere = !kind.namespaced() && path.inside_namespace
-            || kind.namespaced() && path.name.is_some() && path.namespace.is_none();
+            || kind.namespaced() && path.name.is_some() && path.namespace.is_none()
+            || path.watch_prefix && path.subresource.is_some();
         if elsewhere || !verbs::has_path(&kind, &path) {
             return Err(ApiError::no_such_path());
         }

@@ -133,6 +133,13 @@ async fn most_paths_are_there_for_every_method() {
     for method in [Method::POST, Method::DELETE] {
         assert_eq!(ask(&world, method, watched).await.0, StatusCode::METHOD_NOT_ALLOWED);
     }
+    // No part of an object has such a path.
+    for path in ["pods/a/log", "pods/a/status", "configmaps/a/nothing"] {
+        let path = format!("/api/v1/watch/namespaces/demo/{path}");
+        for method in [Method::GET, Method::DELETE] {
+            assert_eq!(ask(&world, method, &path).await.0, StatusCode::NOT_FOUND, "{path}");
+        }
+    }
 }
 
 /// A custom kind has one handler for all that is asked of it, which looks at the verb where a built-in kind has a route for each method.
