@@ -54,6 +54,15 @@ impl Share {
     }
 }
 
+/// What is gone fails no more: its work was dropped while it failed.
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some(fails) = self.health.checks.write().get_mut(self.check) {
+            fails.remove(&self.number);
+        }
+    }
+}
+
 impl Health {
     /// No checks yet: the part is ready.
     pub fn new() -> Self {

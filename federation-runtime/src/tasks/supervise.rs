@@ -232,6 +232,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn work_that_is_dropped_while_it_fails_fails_no_more() {
+        let (health, shutdown) = (Health::new(), Shutdown::new());
+        let mut run = 0;
+        let start = move || {
+            run += 1;
+            async move { assert!(run == 0, "run {run} fails") }
+        };
+        let supervised = tokio::spawn(supervise("dropped", health.clone(), shutdown, start));
+        until(|| !health.is_ready()).await;
+        supervised.abort();
+        until(|| health.is_ready()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn one_of_a_name_that_runs_again_says_nothing_of_another_that_does_not() {
         let (health, shutdown) = (Health::new(), Shutdown::new());
         let fails = |bad: u32| {
@@ -296,7 +310,8 @@ mod tests {
         shutdown.start();
         finish("errand", health.clone(), shutdown.clone(), fails_at(2)).await;
         supervise("errand", health.clone(), shutdown, fails_at(3)).await;
-        assert_eq!((runs.load(Ordering::Relaxed), health.is_ready()), (4, false));
+        // What has ended fails no more.
+        assert_eq!((runs.load(Ordering::Relaxed), health.is_ready()), (4, true));
     }
 
     #[tokio::test(start_paused = true)]
