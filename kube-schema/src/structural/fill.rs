@@ -44,7 +44,8 @@ impl Structural {
     }
 }
 
-/// Bytes of defaults that are filled in. Objects have at most 1.5 MiB.
+/// Bytes of JSON of all defaults that are filled into one object: five times what it may have. A write of more is refused for its size. What is
+/// read may lack some, if it was written before its schema had so many.
 const FILLED_MAX: usize = 8 << 20;
 
 fn fill(schema: &Structural, value: &mut Value, left: &mut usize) {
