@@ -9,10 +9,10 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::{conversion::next, world::World};
+use crate::world::World;
 
-const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const TABS: &str = "/apis/stable.example.com/v1/namespaces/demo/crontabs";
+pub(crate) const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub(crate) const TABS: &str = "/apis/stable.example.com/v1/namespaces/demo/crontabs";
 
 pub(crate) fn crontabs() -> Value {
     json!({
@@ -57,7 +57,7 @@ pub(crate) fn tab(name: &str) -> Value {
 }
 
 impl World {
-    async fn with_crontabs() -> Self {
+    pub(crate) async fn with_crontabs() -> Self {
         let world = Self::new().await;
         world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(crontabs())).await;
         world
@@ -116,22 +116,6 @@ async fn a_definition_is_completed_and_its_kind_established() {
     let patched = world.expect(StatusCode::OK, Method::PATCH, &path, Some(json!({"status": null}))).await;
     assert_eq!(patched["status"]["storedVersions"], json!(["v1"]));
     assert_eq!(patched["status"]["acceptedNames"], made["spec"]["names"]);
-}
-
-#[tokio::test]
-async fn watchers_see_a_definition_come_and_then_be_established() {
-    let world = World::new().await;
-    let request = Request::get(format!("{CRDS}?watch=1&timeoutSeconds=20"));
-    let request = request.body(Full::<Bytes>::default()).unwrap();
-    let mut body = world.server.service().oneshot(request).await.unwrap().into_body();
-    world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(crontabs())).await;
-    let (come, established) = (next(&mut body).await, next(&mut body).await);
-    assert_eq!((&come["type"], &come["object"]["status"]["conditions"]), (&json!("ADDED"), &Value::Null));
-    let condition = &established["object"]["status"]["conditions"][1];
-    assert_eq!(
-        (&established["type"], &condition["type"], &condition["status"]),
-        (&json!("MODIFIED"), &json!("Established"), &json!("True"))
-    );
 }
 
 #[tokio::test]
@@ -310,46 +294,6 @@ async fn appliers_own_the_entries_of_list_maps() {
     let strategic =
         with_type(Method::PATCH, &format!("{TABS}/a"), "application/strategic-merge-patch+json", &json!({}));
     assert_eq!(world.send(strategic).await.0, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-}
-
-#[tokio::test]
-async fn a_definition_goes_after_its_instances() {
-    let world = World::with_crontabs().await;
-    let mut held = tab("held");
-    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
-    world.expect(StatusCode::CREATED, Method::POST, TABS, Some(held)).await;
-    world.expect(StatusCode::CREATED, Method::POST, TABS, Some(tab("free"))).await;
-    let path = format!("{CRDS}/crontabs.stable.example.com");
-    let marked = world.expect(StatusCode::OK, Method::DELETE, &path, None).await;
-    assert_eq!(marked["metadata"]["finalizers"], json!(["customresourcecleanup.apiextensions.k8s.io"]));
-    let status = world.expect(StatusCode::METHOD_NOT_ALLOWED, Method::POST, TABS, Some(tab("late"))).await;
-    assert_eq!(status["message"], "create not allowed while custom resource definition is terminating");
-    world
-        .keep_house(async || {
-            world.request(Method::GET, &format!("{TABS}/free"), None).await.0 == StatusCode::NOT_FOUND
-        })
-        .await;
-    world.expect(StatusCode::OK, Method::GET, &path, None).await;
-    let release = json!({"metadata": {"finalizers": null}});
-    world.expect(StatusCode::OK, Method::PATCH, &format!("{TABS}/held"), Some(release)).await;
-    world.keep_house(async || world.request(Method::GET, &path, None).await.0 == StatusCode::NOT_FOUND).await;
-    world.expect(StatusCode::NOT_FOUND, Method::GET, TABS, None).await;
-}
-
-#[tokio::test]
-async fn a_name_that_comes_free_is_accepted() {
-    let world = World::with_crontabs().await;
-    let mut other = crontabs();
-    other["metadata"]["name"] = "othertabs.stable.example.com".into();
-    other["spec"]["names"] = json!({"plural": "othertabs", "kind": "OtherTab", "shortNames": ["ct"]});
-    world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(other)).await;
-    let path = format!("{CRDS}/othertabs.stable.example.com");
-    let refused = world.expect(StatusCode::OK, Method::GET, &path, None).await;
-    assert_eq!(refused["status"]["conditions"][0]["reason"], "ShortNamesConflict");
-    let others = "/apis/stable.example.com/v1/othertabs";
-    world.expect(StatusCode::NOT_FOUND, Method::GET, others, None).await;
-    world.expect(StatusCode::OK, Method::DELETE, &format!("{CRDS}/crontabs.stable.example.com"), None).await;
-    world.keep_house(async || world.request(Method::GET, others, None).await.0 == StatusCode::OK).await;
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod conversion;
 mod crd;
 mod creates;
 mod decoding;
+mod definitions;
 mod edges;
 mod flow;
 mod garbage;
