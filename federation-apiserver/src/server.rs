@@ -115,6 +115,8 @@ pub(crate) struct Shared {
     registry: MetricsRegistry,
     flow: Flow,
     large_requests: LargeRequests,
+    /// Held by whoever accepts names of definitions, from the look at the names of others to the write.
+    pub(crate) naming: tokio::sync::Mutex<()>,
     quotas: Quotas,
     audit: Option<Arc<Audit>>,
     schemas: OnceLock<Schemas>,
@@ -198,6 +200,7 @@ impl ApiServer {
             health: parts.health,
             flow,
             large_requests: LargeRequests::new(),
+            naming: tokio::sync::Mutex::default(),
             quotas: Quotas::default(),
             registry: parts.metrics,
             audit: parts.audit,

@@ -321,6 +321,10 @@ impl KindTable {
 }
 
 impl housekeeping::Kinds for KindTable {
+    fn naming(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.naming
+    }
+
     fn resource_of(&self, group: &str, kind: &str) -> Option<(store::ResourceKey, bool)> {
         let served = self.0.served();
         let found = served.kinds().iter().find(|row| row.group == group && row.kind == kind)?;

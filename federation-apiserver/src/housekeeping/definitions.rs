@@ -4,9 +4,12 @@ use serde_json::Value;
 
 use super::{Action, Edit, action::Condition};
 use crate::{
-    crd::{self, Definition, status},
+    crd::{
+        self, Definition,
+        status::{self, TakenNames},
+    },
     deletion,
-    store::{Key, ResourceKey, Snapshot},
+    store::{Key, ResourceKey, Snapshot, Stored},
     validation::holds,
 };
 
@@ -54,18 +57,28 @@ pub(super) fn actions(snapshot: &Snapshot) -> Vec<Action> {
     actions
 }
 
+/// The names that other definitions of a definition's group hold.
+pub(super) fn taken(snapshot: &Snapshot, stored: &Stored) -> TakenNames {
+    let Ok(definition) = Definition::read(stored) else { return TakenNames::default() };
+    let all: Vec<_> = snapshot
+        .range(&ResourceKey::new(crd::GROUP, crd::PLURAL), None, None)
+        .filter_map(|stored| Definition::read(&stored).ok())
+        .collect();
+    TakenNames::new(all.iter(), &definition.group, &definition.name)
+}
+
 /// The status that a definition should have, if it has another.
 fn accepted(
-    stored: &crate::store::Stored,
+    stored: &Stored,
     definition: &Definition,
-    all: &[(&std::sync::Arc<crate::store::Stored>, Definition)],
+    all: &[(&std::sync::Arc<Stored>, Definition)],
 ) -> Option<Edit> {
     let object = stored.value().ok()?;
     if holds(&object, "NamesAccepted") && holds(&object, "Established") {
         return None;
     }
     let others = all.iter().map(|(_, other)| other);
-    let taken = status::TakenNames::new(others, &definition.group, &definition.name);
+    let taken = TakenNames::new(others, &definition.group, &definition.name);
     let mut settled = object.clone();
     status::settle(&mut settled, &taken, &deletion::seconds(jiff::Timestamp::UNIX_EPOCH));
     let conditions = |object: &Value| -> Vec<(Value, Value, Value)> {

@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Action, Edit, Kinds, QueueMetrics, pod_gc};
+use super::{Action, Edit, Kinds, QueueMetrics, definitions, pod_gc};
 use crate::{
     deletion::{DeleteDecision, DeleteOptions, Propagation, decide_delete, is_released, seconds},
     store::{Encoded, Key, Meta, ResourceKey, Storage, Stored, Write, WriteError},
@@ -70,6 +70,10 @@ impl<'a> Executor<'a> {
     }
 
     async fn act(&self, action: &Action) -> Result<(), Error> {
+        let _alone = match action {
+            Action::Edit { edit: Edit::Accept(_), .. } => Some(self.kinds.naming().lock().await),
+            _ => None,
+        };
         // What the first of two writes made has another revision.
         let mut begun = None;
         for _ in 0..ATTEMPTS {
@@ -131,6 +135,15 @@ impl<'a> Executor<'a> {
                 let Some(current) = still(uid, None) else { return Ok(None) };
                 let value = current.value()?;
                 let mut next = value.clone();
+                let names;
+                let edit = match edit {
+                    // Others may have been accepted since this was decided.
+                    Edit::Accept(_) => {
+                        names = Edit::Accept(definitions::taken(&self.storage.snapshot(), &current));
+                        &names
+                    }
+                    edit => edit,
+                };
                 edit.apply(&mut next, now);
                 if is_released(&next) {
                     whole(self.remove(&current, &next))

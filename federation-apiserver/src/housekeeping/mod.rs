@@ -83,6 +83,8 @@ pub trait Kinds: Send + Sync + 'static {
     fn type_warnings(&self, spec: &Value) -> Vec<Value>;
     /// The selectable field values of an object, for [`Meta::fields`](crate::store::Meta::fields).
     fn fields(&self, resource: &ResourceKey, object: &Value) -> BTreeMap<String, String>;
+    /// Held by whoever accepts names of definitions, from the look at the names of others to the write.
+    fn naming(&self) -> &tokio::sync::Mutex<()>;
     /// An object whose status this server has changed, with that among who owns its fields.
     fn own_status(&self, resource: &ResourceKey, old: &Value, object: Value, now: &str) -> Value;
 }

@@ -10,7 +10,10 @@ use crate::{
     store::{self, Encoded, Key, Meta, Write},
 };
 
-struct TestKinds;
+#[derive(Default)]
+struct TestKinds {
+    naming: tokio::sync::Mutex<()>,
+}
 
 impl Kinds for TestKinds {
     fn resource_of(&self, group: &str, kind: &str) -> Option<(ResourceKey, bool)> {
@@ -42,6 +45,10 @@ impl Kinds for TestKinds {
         node.map(|node| ("spec.nodeName".to_owned(), node.to_owned())).into_iter().collect()
     }
 
+    fn naming(&self) -> &tokio::sync::Mutex<()> {
+        &self.naming
+    }
+
     fn own_status(&self, _: &ResourceKey, _: &Value, object: Value, _: &str) -> Value {
         object
     }
@@ -58,7 +65,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::open(store::Options::new(folder.path())).await.unwrap();
         let options = Options { root_ca_pem: Some("PEM".into()), ..Options::default() };
-        let service = Service::new(storage.clone(), Arc::new(TestKinds), options);
+        let service = Service::new(storage.clone(), Arc::new(TestKinds::default()), options);
         let mut world = Self { storage, service, _folder: folder };
         world.settle().await;
         world
@@ -78,7 +85,7 @@ impl World {
 
     pub(super) async fn create(&self, kind: &str, name: &str, metadata: Value) -> Key {
         let (group, api_version) = if kind == "ConfigMap" { ("", "v1") } else { ("apps", "apps/v1") };
-        let key = Key::new(TestKinds.resource_of(group, kind).unwrap().0, "default", name);
+        let key = Key::new(TestKinds::default().resource_of(group, kind).unwrap().0, "default", name);
         let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata});
         object["metadata"]["name"] = json!(name);
         object["metadata"]["uid"] = json!(format!("uid-{name}"));
@@ -87,7 +94,7 @@ impl World {
     }
 
     pub(super) async fn put(&self, key: &Key, object: &Value) {
-        let meta = Meta::from_value(object, TestKinds.fields(&key.resource, object));
+        let meta = Meta::from_value(object, TestKinds::default().fields(&key.resource, object));
         let object = Encoded::new(object, meta);
         let write = if self.storage.get(key).is_some() {
             Write::Update { key: key.clone(), expect: None, object }

@@ -28,6 +28,8 @@ pub(super) async fn establish(call: &Call, created: &Arc<Stored>) {
     if !crd::is_definition(&call.kind) {
         return;
     }
+    // Until its names are written they are free for others.
+    let _alone = call.shared.naming.lock().await;
     let mut current = Arc::clone(created);
     for _ in 0..ROUNDS {
         let Ok(old) = call.old_value(&current).await else { return };

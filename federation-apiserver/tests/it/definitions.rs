@@ -67,3 +67,26 @@ async fn a_name_that_comes_free_is_accepted() {
     world.expect(StatusCode::OK, Method::DELETE, &format!("{CRDS}/crontabs.stable.example.com"), None).await;
     world.keep_house(async || world.request(Method::GET, others, None).await.0 == StatusCode::OK).await;
 }
+
+/// Each is accepted when it is made, and by housekeeping.
+#[tokio::test]
+async fn of_definitions_that_are_made_at_once_one_gets_the_names() {
+    let world = World::new().await;
+    let definition = |plural: &str| {
+        let mut definition = crontabs();
+        definition["metadata"]["name"] = format!("{plural}.stable.example.com").into();
+        definition["spec"]["names"]["plural"] = plural.into();
+        definition
+    };
+    let names = ["atabs", "btabs", "ctabs", "dtabs"];
+    let made =
+        names.map(|plural| world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(definition(plural))));
+    futures::future::join_all(made).await;
+    let mut accepted = 0;
+    for plural in names {
+        let path = format!("{CRDS}/{plural}.stable.example.com");
+        let found = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+        accepted += usize::from(found["status"]["conditions"][0]["status"] == "True");
+    }
+    assert_eq!(accepted, 1);
+}
