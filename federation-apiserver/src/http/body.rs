@@ -1,6 +1,6 @@
 //! Request and response bodies.
 
-use std::{convert::Infallible, task::Poll};
+use std::convert::Infallible;
 
 use apimachinery::ApiError;
 use bytes::Bytes;
@@ -37,19 +37,18 @@ pub(crate) fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body
 pub(crate) const STEPS_AT_A_TIME: u32 = 4;
 
 /// A body whose pieces are made while it is sent. An empty one is not sent: it is a step that has made nothing to send yet.
-pub(crate) fn pieces(mut steps: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
-    let mut done = 0;
-    stream(futures::stream::poll_fn(move |context| {
+pub(crate) fn pieces(steps: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
+    stream(futures::stream::unfold((steps, 0), |(mut steps, mut done)| async move {
         loop {
             if done == STEPS_AT_A_TIME {
                 done = 0;
-                context.waker().wake_by_ref();
-                return Poll::Pending;
+                // A task that wakes itself runs on dozens of times before the sockets are looked at, this one does not.
+                tokio::task::yield_now().await;
             }
             done += 1;
-            match steps.next() {
-                Some(piece) if piece.is_empty() => {}
-                piece => return Poll::Ready(piece),
+            match steps.next()? {
+                piece if piece.is_empty() => {}
+                piece => return Some((piece, (steps, done))),
             }
         }
     }))
@@ -65,5 +64,44 @@ where
         Ok(whole) => Ok(whole.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::request_entity_too_large(LIMIT_BYTES)),
         Err(error) => Err(ApiError::bad_request(format!("the body could not be read: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    };
+
+    use tokio::{io::AsyncReadExt as _, net::UnixStream};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn sockets_are_looked_at_while_a_body_is_made() {
+        /// Far fewer than a task does that wakes itself.
+        const SOON: usize = 100;
+        let (mut here, there) = UnixStream::pair().expect("two sockets");
+        there.writable().await.expect("there is room");
+        let heard = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&heard);
+        let other = tokio::spawn(async move {
+            let read = here.read_u8().await;
+            told.store(true, Ordering::SeqCst);
+            read
+        });
+        let made = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&made);
+        let steps = std::iter::from_fn(move || {
+            let step = count.fetch_add(1, Ordering::SeqCst);
+            if step == 0 {
+                assert_eq!(there.try_write(&[7]).expect("there is room"), 1);
+            }
+            (step < SOON && !heard.load(Ordering::SeqCst)).then(Bytes::new)
+        });
+        assert!(tokio::spawn(pieces(steps).collect()).await.is_ok());
+        assert!(made.load(Ordering::SeqCst) < SOON);
+        assert!(other.await.is_ok_and(|read| read.is_ok_and(|byte| byte == 7)));
     }
 }
