@@ -136,13 +136,9 @@ fn rename(
 
 fn default_core(object: &mut Value) {
     crate::validation::set(object, "source", json!({}));
-    // The old reporters fill source, the new ones reportingComponent; readers look at either.
-    if object["reportingComponent"].as_str().unwrap_or_default().is_empty() {
-        object["reportingComponent"] = object["source"]["component"].as_str().unwrap_or_default().into();
-    }
-    if object["reportingInstance"].is_null() {
-        object["reportingInstance"] = object["source"]["host"].as_str().unwrap_or_default().into();
-    }
+    // The reporter is never taken from `source`: where it is not named it is shown empty.
+    crate::validation::set(object, "reportingComponent", json!(""));
+    crate::validation::set(object, "reportingInstance", json!(""));
 }
 
 /// Bytes of what reporters say of themselves and of their acts, and of what they tell.

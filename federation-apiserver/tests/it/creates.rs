@@ -249,3 +249,28 @@ async fn a_new_node_takes_no_pods_yet() {
     let freed = world.expect(StatusCode::OK, Method::PATCH, "/api/v1/nodes/n", Some(free)).await;
     assert_eq!(freed["spec"], json!({}));
 }
+
+#[tokio::test]
+async fn an_event_has_no_reporter_but_the_one_that_it_names() {
+    let world = World::new().await;
+    const EVENTS: &str = "/api/v1/namespaces/demo/events";
+    let event = |name: &str, reporter: Value| {
+        let mut event = json!({
+            "metadata": {"name": name},
+            "involvedObject": {"kind": "ConfigMap", "namespace": "demo", "name": "a"},
+            "source": {"component": "watcher", "host": "here"},
+        });
+        event.as_object_mut().unwrap().extend(reporter.as_object().unwrap().clone());
+        event
+    };
+    let old = made(&world, EVENTS, event("old", json!({}))).await;
+    assert_eq!((&old["reportingComponent"], &old["reportingInstance"]), (&json!(""), &json!("")));
+    let named = json!({"reportingComponent": "watcher.example.com/w", "reportingInstance": "w-1"});
+    let new = made(&world, EVENTS, event("new", named)).await;
+    assert_eq!(new["reportingComponent"], "watcher.example.com/w");
+    // The selector finds the source of both.
+    let found = world
+        .expect(StatusCode::OK, Method::GET, &format!("{EVENTS}?fieldSelector=source%3Dwatcher"), None)
+        .await;
+    assert_eq!(found["items"].as_array().unwrap().len(), 2);
+}
