@@ -230,8 +230,9 @@ impl Session {
         under_way + self.table.values().filter(|entry| entry.sent != Sent::Held).count()
     }
 
-    /// Wants an object in this member. An older `(epoch, generation)` for the same uid changes nothing. A manifest over
-    /// [`MANIFEST_LIMIT`] is not sent, and the agent keeps what it has: [`Event::Applied`] says so once for each generation.
+    /// Wants an object in this member. An older `(epoch, generation)` for the same uid changes nothing, nor does an epoch that is older than
+    /// that of a removal or release which is pending. A manifest over [`MANIFEST_LIMIT`] is not sent, and the agent keeps what it has:
+    /// [`Event::Applied`] says so once for each generation.
     pub fn set_desired(&mut self, desired: Desired) {
         self.set_epoch(desired.epoch);
         let hash = content_hash(&desired.manifest);

@@ -208,10 +208,7 @@ impl AgentEvents {
             self.queue.add_after(key, Priority::Background, std::time::Duration::from_secs(5));
             return;
         }
-        self.ledger.with_known(&key, &removed.uid, |entry| {
-            entry.gone.insert(cluster.to_owned());
-            entry.paid.remove(cluster);
-        });
+        self.ledger.with_known(&key, &removed.uid, |entry| entry.answered(cluster, removed.epoch));
         let copy = FormerCopy { cluster: cluster.to_owned(), uid: removed.uid.clone() };
         if let Some(present) = self.world.decided(&key).filter(|present| present.spec.former.contains(&copy))
         {

@@ -32,7 +32,7 @@ impl Reconciler {
         let version = (template.resource_version.clone(), spec.epoch, policy);
         let fingerprint = fingerprint(&template.object);
         let own_generation = core_template::generation(&template.object);
-        let generation = self.ledger.with(key, &template.uid, |entry| {
+        let given = self.ledger.with(key, &template.uid, |entry| {
             if entry.rendered.as_ref() == Some(&version) {
                 return None;
             }
@@ -46,9 +46,9 @@ impl Reconciler {
                 _ => own_generation,
             };
             entry.wanted = Some((fingerprint, generation));
-            Some(generation)
+            Some((generation, !entry.withdrawn.is_empty()))
         });
-        let Some(generation) = generation else { return true };
+        let Some((generation, withdrawn)) = given else { return true };
         let mut whole = true;
         let mut object = Value::clone(&template.object);
         if template.generation().is_none()
@@ -84,6 +84,10 @@ impl Reconciler {
                     // What it said is of a copy that may be gone by now; of this one it tells anew.
                     if self.sessions.may_be_gone(&target.name, &desired.key, &template.uid) {
                         self.world.age_report(key, &target.name);
+                    }
+                    // Before it is given: an answer to what was asked of it earlier says nothing of this copy.
+                    if withdrawn {
+                        self.ledger.with(key, &template.uid, |entry| entry.withdrawn.remove(&target.name));
                     }
                     self.sessions.desire(&target.name, desired);
                 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use federation_core::api::FormerCopy;
+use federation_core::placement::{Withdrawals, Withdrawn};
 use federation_runtime::clock::Instant;
 use parking_lot::Mutex;
 
@@ -19,8 +20,8 @@ pub(crate) struct Entry {
     pub(crate) wanted: Option<(u64, i64)>,
     /// What the renderings in the sessions were made from: the template's version, the epoch, and the policy.
     pub(crate) rendered: Option<(Arc<str>, u64, String)>,
-    /// Clusters that acknowledged a removal or a release.
-    pub(crate) gone: BTreeSet<String>,
+    /// Clusters that were asked to remove or release their copy, and whose session was not given it since.
+    pub(crate) withdrawn: Withdrawals,
     /// Copies of former namesakes that were released.
     pub(crate) released: BTreeSet<FormerCopy>,
     /// By cluster: the account that a removal was charged to which was permitted and is not acknowledged. It is not charged twice.
@@ -39,6 +40,21 @@ pub(crate) struct Entry {
     pub(crate) owed_since: Option<Instant>,
     /// Refused generations that an Event was made for, by cluster.
     pub(crate) told: BTreeMap<String, i64>,
+}
+
+impl Entry {
+    /// A cluster's session took a removal or release of this epoch.
+    pub(crate) fn asked(&mut self, cluster: &str, epoch: u64) {
+        self.withdrawn.insert(cluster.to_owned(), Withdrawn { epoch, gone: false });
+    }
+
+    /// Its agent has answered. What was asked for before the session was given the copy anew says nothing of that one.
+    pub(crate) fn answered(&mut self, cluster: &str, epoch: u64) {
+        if let Some(withdrawn) = self.withdrawn.get_mut(cluster).filter(|asked| asked.epoch == epoch) {
+            withdrawn.gone = true;
+            self.paid.remove(cluster);
+        }
+    }
 }
 
 /// The ledger. Cheap to clone.

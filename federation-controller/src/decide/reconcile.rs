@@ -137,14 +137,17 @@ impl Reconciler {
             self.queue.add_after(key.clone(), Priority::Normal, INVENTORY_WAIT);
         }
         let decision = self.decide(template, view, &snapshot, &reports, start.as_deref());
-        let (targets, going) = self.with_those_who_go(template, &snapshot, &decision, start.as_deref());
+        let withdrawn = self.ledger.with(key, &template.uid, |entry| entry.withdrawn.clone());
+        let (targets, going) =
+            self.with_those_who_go(template, &snapshot, &decision, start.as_deref(), &withdrawn);
 
         let mut spec = decision.spec(view, 0);
         spec.clusters = targets;
         spec.adopted = start.as_ref().map(|start| start.spec.adopted.clone()).unwrap_or_default();
         spec.former =
             self.former_copies(template, &snapshot, former.or_else(|| last.clone()), &spec.clusters);
-        let unchanged = last.as_ref().filter(|last| !last.lost && !differs(&last.spec, &spec));
+        let unchanged =
+            last.as_ref().filter(|last| !last.lost && !placement::is_new(&last.spec, &spec, &withdrawn));
         let changed = unchanged.is_none();
         spec.epoch = match unchanged {
             Some(last) => last.spec.epoch,
@@ -318,17 +321,6 @@ pub(super) fn namespace_of(key: &Key) -> Key {
     Key::new(&crate::observe::KINDS[0], "", &key.namespace)
 }
 
-/// Whether two decisions differ in anything but their epoch and the inputs that led to the same end.
-fn differs(a: &PlacementSpec, b: &PlacementSpec) -> bool {
-    a.clusters != b.clusters
-        || a.lease != b.lease
-        || a.adopted != b.adopted
-        || a.former != b.former
-        || a.template != b.template
-        || a.policy != b.policy
-        || a.policy_generation != b.policy_generation
-}
-
 /// What runs, by the members' reports.
 pub(crate) fn observed(reports: &Reports, uid: &str, last: Option<&Decided>) -> BTreeMap<String, Observed> {
     // A copy that was down before the decision that it be down may have been on its way up.
@@ -386,12 +378,5 @@ mod tests {
             metrics.moved.get(&label).map(|count| count.get())
         };
         assert_eq!((count("tokyo", "in"), count("left", "out")), (Some(2), None));
-    }
-
-    #[test]
-    fn a_decision_that_differs_in_its_inputs_only_is_not_written_again() {
-        let a = PlacementSpec { inputs_hash: "a".into(), epoch: 1, ..PlacementSpec::default() };
-        let b = PlacementSpec { inputs_hash: "b".into(), epoch: 2, ..PlacementSpec::default() };
-        assert!(!differs(&a, &b));
     }
 }

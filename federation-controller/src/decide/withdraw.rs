@@ -11,7 +11,7 @@ use std::time::Duration;
 use federation_core::api::{ClusterTarget, FormerCopy, PlacementSpec, Propagation, Verdict, marks};
 use federation_core::gate::accounts::{self, SETTLE_MS};
 use federation_core::gate::{self, Cause, Replacement, Rule};
-use federation_core::placement::Decision;
+use federation_core::placement::{self, Decision, Withdrawals};
 use federation_core::{select, template as core_template};
 use proto::v1;
 use serde_json::Value;
@@ -33,20 +33,17 @@ impl Reconciler {
         snapshot: &Snapshot,
         decision: &Decision,
         last: Option<&Decided>,
+        withdrawn: &Withdrawals,
     ) -> (Vec<ClusterTarget>, Vec<ClusterTarget>) {
         let mut targets = decision.clusters.clone();
         let wanted: BTreeSet<&str> = decision.clusters.iter().map(|target| target.name.as_str()).collect();
-        let gone = self.ledger.with(&template.key, &template.uid, |entry| {
-            entry.gone.retain(|name| !wanted.contains(name.as_str()));
+        self.ledger.with(&template.key, &template.uid, |entry| {
             entry.paid.retain(|name, _| !wanted.contains(name.as_str()));
-            entry.gone.clone()
         });
         let going: Vec<ClusterTarget> = last
-            .map(|last| last.spec.clusters.as_slice())
-            .unwrap_or_default()
-            .iter()
-            .filter(|held| !wanted.contains(held.name.as_str()) && !gone.contains(&held.name))
-            .filter(|held| self.is_asked(&held.name, snapshot))
+            .into_iter()
+            .flat_map(|last| placement::still_held(&last.spec, withdrawn))
+            .filter(|held| !wanted.contains(held.name.as_str()) && self.is_asked(&held.name, snapshot))
             .map(|held| {
                 // A cluster that detaches loses every copy at once: that is not worth a write for each.
                 let detaches = snapshot.leaving.get(&held.name) == Some(&Unjoin::Detach);
@@ -159,7 +156,9 @@ impl Reconciler {
                     return Ok(());
                 }
                 let permit = permit.under(epoch);
-                self.sessions.remove(cluster, key.to_wire().into(), &template.uid, epoch, wire(permit));
+                if self.sessions.remove(cluster, key.to_wire().into(), &template.uid, epoch, wire(permit)) {
+                    self.ledger.with(key, &template.uid, |entry| entry.asked(cluster, epoch));
+                }
             }
             // Not worth an Event: the question is asked again when all is counted.
             Err(refusal) if refusal.rule == Rule::Counting => {
@@ -267,7 +266,9 @@ impl Reconciler {
         let wire = key.to_wire().into();
         if !self.sessions.is_releasing(cluster, &wire, uid) {
             let epoch = self.epochs.next().await?;
-            self.sessions.release(cluster, wire, uid, epoch);
+            if self.sessions.release(cluster, wire, uid, epoch) {
+                self.ledger.with_known(key, uid, |entry| entry.asked(cluster, epoch));
+            }
         }
         Ok(())
     }
@@ -343,10 +344,10 @@ impl Reconciler {
         }
         let uid = decided.spec.template.uid.as_str();
         let snapshot = self.cluster_state.snapshot();
-        let gone = self.ledger.with(key, uid, |entry| entry.gone.clone());
+        let withdrawn = self.ledger.with(key, uid, |entry| entry.withdrawn.clone());
         let mut waiting = !self.former_are_gone(key, uid).await?;
-        for target in &decided.spec.clusters {
-            if gone.contains(&target.name) || !self.is_asked(&target.name, &snapshot) {
+        for target in placement::still_held(&decided.spec, &withdrawn) {
+            if !self.is_asked(&target.name, &snapshot) {
                 continue;
             }
             waiting = true;
@@ -358,14 +359,11 @@ impl Reconciler {
     /// Clusters that hold a copy, as far as is known, and have not said that it is gone.
     fn holders(&self, template: &Template) -> Vec<String> {
         let snapshot = self.cluster_state.snapshot();
-        let gone = self.ledger.with(&template.key, &template.uid, |entry| entry.gone.clone());
+        let withdrawn = self.ledger.with(&template.key, &template.uid, |entry| entry.withdrawn.clone());
         let Some(decided) = self.world.decided(&template.key) else { return Vec::new() };
-        decided
-            .spec
-            .clusters
-            .iter()
+        placement::still_held(&decided.spec, &withdrawn)
             .map(|target| target.name.clone())
-            .filter(|name| !gone.contains(name) && self.is_asked(name, &snapshot))
+            .filter(|name| self.is_asked(name, &snapshot))
             .collect()
     }
 

@@ -128,13 +128,16 @@ impl Sessions {
         self.with(cluster, |session, _| session.set_desired(desired));
     }
 
-    /// Removes a member's copy, with the gate's permit. Asked again while pending: no new request, unless the last permit is void.
-    pub(crate) fn remove(&self, cluster: &str, key: Key, uid: &str, epoch: u64, permit: v1::Permit) {
+    /// Removes a member's copy, with the gate's permit. Asked again while pending: no new request, unless the last permit is void. Says
+    /// whether it is one.
+    pub(crate) fn remove(&self, cluster: &str, key: Key, uid: &str, epoch: u64, permit: v1::Permit) -> bool {
         self.with(cluster, |session, _| {
-            if session.withdrawal(&key).is_none_or(|pending| pending.how == Withdrawal::Lapsed) {
+            let may = session.withdrawal(&key).is_none_or(|pending| pending.how == Withdrawal::Lapsed);
+            if may {
                 session.request_removal(key, uid.to_owned(), epoch, permit);
             }
-        });
+            may
+        })
     }
 
     /// Whether a removal of the copy is permitted, and the agent has not answered yet.
@@ -169,8 +172,9 @@ impl Sessions {
         }
     }
 
-    /// Leaves a member's copy without the federation's marks. A removal of it that the agent has not answered gives way.
-    pub(crate) fn release(&self, cluster: &str, key: Key, uid: &str, epoch: u64) {
+    /// Leaves a member's copy without the federation's marks. A removal of it that the agent has not answered gives way. Says whether that is
+    /// a new request.
+    pub(crate) fn release(&self, cluster: &str, key: Key, uid: &str, epoch: u64) -> bool {
         self.with(cluster, |session, _| {
             let may = session.withdrawal(&key).is_none_or(|pending| match pending.how {
                 Withdrawal::Release => false,
@@ -180,7 +184,8 @@ impl Sessions {
             if may {
                 session.release(key, uid.to_owned(), epoch);
             }
-        });
+            may
+        })
     }
 
     /// A copy may stay as it is: a release of it that its agent was not told of is taken back.

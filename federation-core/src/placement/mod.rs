@@ -1,7 +1,8 @@
 //! Which clusters an object goes to, with how many replicas, and why.
 //!
 //! [`standing`] classifies each cluster by what may happen to the object there, [`divide`] (or [`exclusive`], for workloads that may run in only
-//! one cluster at a time) distributes the replicas, and this file assembles the decision. `recover` is for stores restored from a backup.
+//! one cluster at a time) distributes the replicas, and this file assembles the decision. `recover` is for stores restored from a backup,
+//! [`withdrawn`] for copies that are wanted again while they are to go.
 //!
 //! Invariants:
 //! - *Sticky*: the last decision is an input, and an unrelated change moves nothing. Changing readiness never moves a replica; only the
@@ -14,6 +15,7 @@ mod divide;
 mod exclusive;
 mod recover;
 mod standing;
+mod withdrawn;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +31,7 @@ use crate::template::Template;
 pub use exclusive::takeover_ms;
 pub use recover::{Claim, recover};
 pub use standing::{Standing, rules};
+pub use withdrawn::{Withdrawals, Withdrawn, is_new, still_held};
 
 /// What the decision needs to know of one member cluster.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -146,6 +146,38 @@ async fn a_former_namesakes_copy_is_taken_over_where_a_policy_wants_the_cluster_
     is_applied(&hub, "taiwan").await;
 }
 
+#[tokio::test]
+async fn a_template_that_is_federated_again_before_its_copies_are_released_has_them_back() {
+    let spec = json!({"template": {"apiVersion": "v1", "kind": "ConfigMap", "resource": "configmaps", "name": "web", "uid": "new"},
+        "clusters": [{"name": "taiwan"}, {"name": "tokyo"}], "epoch": 1});
+    let hub = controller(&placement(&spec), &["taiwan", "tokyo"]).await;
+    comes(&hub, "tokyo", "new");
+    is_applied(&hub, "tokyo").await;
+    // The decision that stands when it is federated again.
+    until(|| hub.world.decided(&web()).is_some_and(|decided| !decided.spec.policy.is_empty())).await;
+    hub.observe(CONFIG_MAPS, config_map(2, &json!({marks::LOCAL: "true"})));
+    let asked = |cluster: &str| hub.sessions.is_releasing(cluster, &web().to_wire().into(), "new");
+    until(|| asked("taiwan") && asked("tokyo")).await;
+    // One answers, and the other is away.
+    let released = std::iter::from_fn(|| hub.to_agent("tokyo")).find_map(|message| match message.message {
+        Some(Down::Release(release)) => Some(v1::Removed {
+            key: release.key,
+            uid: release.uid,
+            epoch: release.epoch,
+            result: v1::RemoveResult::Released.into(),
+            ..v1::Removed::default()
+        }),
+        _ => None,
+    });
+    let released = Up::Removed(released.expect("it is asked"));
+    assert!(hub.agent_said("tokyo", Some(v1::AgentMessage { message: Some(released) })));
+    hub.observe(CONFIG_MAPS, config_map(3, &json!({})));
+    until(|| !asked("taiwan")).await;
+    is_applied(&hub, "tokyo").await;
+    comes(&hub, "taiwan", "new");
+    is_applied(&hub, "taiwan").await;
+}
+
 #[test]
 fn a_daemon_set_stands_in_for_another_when_a_pod_of_it_is_ready() {
     let kind = |plural| Kind::find("apps", plural).expect("a kind");
