@@ -78,6 +78,10 @@ impl World {
         if store.is_deleting(path) {
             return Some("it is being deleted".into());
         }
+        if users::is_local(object) {
+            let is_placed = store.data.objects.contains_key(&users::placement_of(path));
+            return is_placed.then(|| "it is local, and placed".into());
+        }
         let uid = object.pointer("/metadata/uid")?.as_str()?;
         let Some(placement) = store.data.objects.get(&users::placement_of(path)) else {
             return Some("it is not placed".into());

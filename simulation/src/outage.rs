@@ -196,7 +196,8 @@ impl World {
             }
         }
         if self.dice.chance(15) {
-            let habits = Habits { configmaps: 40, scale: 40, image: 10, remake: 5, exclude: 5, rate: 0 };
+            let habits =
+                Habits { configmaps: 40, scale: 40, image: 10, remake: 5, local: 0, exclude: 5, rate: 0 };
             self.users_act(habits);
         }
     }

@@ -49,6 +49,8 @@ pub(crate) struct Habits {
     pub(crate) image: u64,
     /// Delete a workload, to make it anew.
     pub(crate) remake: u64,
+    /// Take a template back, to federate it again soon.
+    pub(crate) local: u64,
     /// Leave clusters out of a policy, or none.
     pub(crate) exclude: u64,
 }
@@ -91,15 +93,18 @@ impl Story {
     }
 
     fn habits(self) -> Habits {
-        let mixed = Habits { rate: 40, configmaps: 50, scale: 20, image: 10, remake: 7, exclude: 13 };
+        let mixed =
+            Habits { rate: 40, configmaps: 50, scale: 20, image: 10, remake: 7, local: 10, exclude: 13 };
         match self {
             Self::Mixed | Self::Fencing => mixed,
             Self::Outage => Habits { rate: 0, ..mixed },
             Self::Blackout => Habits { rate: 150, configmaps: 90, remake: 1, ..mixed },
             Self::PowerCut => Habits { rate: 120, configmaps: 40, scale: 40, ..mixed },
-            Self::Moves => Habits { rate: 25, scale: 10, image: 5, remake: 0, exclude: 75, configmaps: 10 },
+            Self::Moves => {
+                Habits { rate: 25, scale: 10, image: 5, remake: 0, local: 5, exclude: 75, configmaps: 10 }
+            }
             Self::Strangers => {
-                Habits { rate: 150, configmaps: 100, scale: 0, image: 0, remake: 0, exclude: 5 }
+                Habits { rate: 150, configmaps: 100, scale: 0, image: 0, remake: 0, local: 10, exclude: 5 }
             }
             Self::Quiet => Habits { rate: 10, ..mixed },
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use federation_core::api::marks;
 use serde_json::{Value, json};
 
 use crate::check::Checks;
@@ -17,6 +18,8 @@ pub(crate) const SERVICE: &str = "/api/v1/namespaces/default/services/web";
 const POLICY: &str = "/apis/federation.rs/v1alpha1/namespaces/default/placementpolicies/spread";
 const EXCLUSIVE: &str = "/apis/federation.rs/v1alpha1/namespaces/default/placementpolicies/exclusive";
 const CONFIGMAPS: u64 = 3;
+/// What was taken back is federated again in a step, of a thousand: on average within a second, as agents that are there answer.
+const AGAIN: u64 = 120;
 /// Replicas of what runs in one cluster at a time.
 pub(crate) const SOLO_REPLICAS: i64 = 2;
 
@@ -120,8 +123,8 @@ pub(crate) fn act(
     dice: &mut Dice,
     now: u64,
 ) {
-    let Habits { configmaps, scale, image, remake, exclude, .. } = habits;
-    let mut drawn = dice.below(configmaps + scale + image + remake + exclude);
+    let Habits { configmaps, scale, image, remake, local, exclude, .. } = habits;
+    let mut drawn = dice.below(configmaps + scale + image + remake + local + exclude);
     let mut is = |share: u64| {
         let is = drawn < share;
         drawn = drawn.saturating_sub(share);
@@ -148,6 +151,8 @@ pub(crate) fn act(
         } else {
             store.create(WEB, deployment("web", 3));
         }
+    } else if is(local) {
+        take_back(store, checks, dice, now);
     } else if !store.data.objects.contains_key(WEB) {
         store.create(WEB, deployment("web", 3));
     } else {
@@ -186,6 +191,39 @@ fn write_configmap(store: &mut Store, path: &str, checks: &mut Checks, dice: &mu
     } else {
         checks.note(now, || format!("user: {path} is {value}"));
         store.change(path, |object| object["data"]["v"] = value.into());
+    }
+}
+
+/// What users may keep to the hub for a while.
+fn may_be_local() -> impl Iterator<Item = String> {
+    (0..CONFIGMAPS).map(configmap).chain([WORKER.to_owned()])
+}
+
+/// Whether a template is not to be federated.
+pub(crate) fn is_local(template: &Value) -> bool {
+    let labels = template.pointer("/metadata/labels");
+    labels.and_then(|labels| labels.get(marks::LOCAL)) == Some(&json!("true"))
+}
+
+/// Somebody takes a template back: its copies are to be released.
+fn take_back(store: &mut Store, checks: &mut Checks, dice: &mut Dice, now: u64) {
+    let there = |path: &String| store.data.objects.contains_key(path) && !store.is_deleting(path);
+    let paths: Vec<String> = may_be_local().filter(there).collect();
+    if !paths.is_empty() {
+        let path = &paths[dice.index(paths.len())];
+        checks.note(now, || format!("user: {path} is local"));
+        store.change(path, |object| object["metadata"]["labels"][marks::LOCAL] = "true".into());
+    }
+}
+
+/// Who took a template back federates it again, most often before all agents have released their copies.
+pub(crate) fn federate_again(store: &mut Store, checks: &mut Checks, dice: &mut Dice, now: u64) {
+    for path in may_be_local() {
+        let is_local = store.data.objects.get(&path).is_some_and(|template| is_local(template));
+        if is_local && !store.is_deleting(&path) && dice.chance(AGAIN) {
+            checks.note(now, || format!("user: {path} is federated again"));
+            store.change(&path, |object| object["metadata"]["labels"][marks::LOCAL] = "false".into());
+        }
     }
 }
 

@@ -179,6 +179,7 @@ impl World {
             if self.dice.chance(self.plan.habits.rate) {
                 self.users_act(self.plan.habits);
             }
+            users::federate_again(&mut self.store.0.lock(), &mut self.checks, &mut self.dice, self.now);
             self.step(STEP_MS)?;
         }
         self.heal();
