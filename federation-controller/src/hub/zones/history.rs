@@ -1,5 +1,6 @@
 //! The newest zones with the changes that led to them, and what one dns-lb is sent of it.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -67,9 +68,9 @@ impl Newest {
         Self { whole: Arc::new(whole), changes }
     }
 
-    /// What a dns-lb is sent that has `base`.
-    pub(super) fn since(&self, base: &Base) -> v1::ZoneUpdate {
-        let whole = || self.whole.as_ref().clone();
+    /// What a dns-lb is sent that has `base`. It may be too large to be sent, and so is lent where it is everything.
+    pub(super) fn since(&self, base: &Base) -> Cow<'_, v1::ZoneUpdate> {
+        let whole = || Cow::Borrowed(self.whole.as_ref());
         // Within what was published here there may be a number of another run, given before the store was restored.
         let is_ours =
             |epoch| epoch == self.whole.epoch || self.changes.iter().any(|change| change.base == epoch);
@@ -83,16 +84,16 @@ impl Newest {
         let mut since = self.changes.iter().skip_while(|change| change.epoch <= base.epoch);
         match since.next() {
             Some(first) if first.base <= base.epoch => {
-                since.fold(first.as_ref().clone(), |sum, next| zones::join(&sum, next))
+                Cow::Owned(since.fold(first.as_ref().clone(), |sum, next| zones::join(&sum, next)))
             }
             // It has the newest: what comes back says so.
-            None if base.epoch == self.whole.epoch => v1::ZoneUpdate {
+            None if base.epoch == self.whole.epoch => Cow::Owned(v1::ZoneUpdate {
                 epoch: self.whole.epoch,
                 incarnation: self.whole.incarnation.clone(),
                 base: base.epoch,
                 withdrawn: self.whole.withdrawn.clone(),
                 ..v1::ZoneUpdate::default()
-            },
+            }),
             _ => whole(),
         }
     }
@@ -140,7 +141,7 @@ mod tests {
     #[test]
     fn who_is_unknown_or_far_behind_or_of_another_store_gets_everything() {
         let newest = newest(3..60);
-        let whole = |base: Base| newest.since(&base).base == 0;
+        let whole = |base: Base| matches!(newest.since(&base), Cow::Borrowed(update) if update.base == 0);
         assert!(
             whole(hello(0)) && whole(hello(2)) && whole(hello(3)) && whole(hello(60)) && !whole(hello(58))
         );

@@ -82,7 +82,8 @@ impl Stream {
         if !self.newest.has_changed().unwrap_or(false) {
             return None;
         }
-        let update = self.newest.borrow_and_update().as_ref()?.since(base);
+        let newest = self.newest.borrow_and_update().clone()?;
+        let update = newest.since(base);
         let (octets, most) =
             (zones::size(&update), if self.pieces { self.update_max } else { zones::MESSAGE_MAX });
         let (was_withheld, instance) = (self.is_withheld, &self.instance);
@@ -105,7 +106,7 @@ impl Stream {
             tracing::info!(instance, octets, "the zones are sent to this DNS server again");
         }
         base.sent(&update);
-        Some(update)
+        Some(update.into_owned())
     }
 
     /// An update as this dns-lb takes it.
