@@ -1,10 +1,13 @@
 //! One federation and its members, for a test.
 
+mod api;
+mod manifests;
+mod member;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::link::Link;
 use federation_controller::tokens;
@@ -14,119 +17,17 @@ use federation_runtime::shutdown::Shutdown;
 use kube::Client;
 use proto::v1;
 use proto::v1::operations_client::OperationsClient;
-use sandbox::Workloads;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-/// Nothing that a test waits for takes longer, on a busy machine either.
-pub(crate) const LIMIT: Duration = Duration::from_secs(10);
-
-/// Addresses 127.<index>.x.y must not be shared by clusters that run at once, also not with a demo beside the tests.
-static INDEX: AtomicU8 = AtomicU8::new(11);
-
-/// An index that no cluster has, of this process or another one, for as long as the socket is held.
-fn claim() -> (u8, std::net::UdpSocket) {
-    loop {
-        let index = INDEX.fetch_add(1, Ordering::Relaxed);
-        assert!(index < 127, "too many clusters for 127.0.0.0/8");
-        let address = std::net::Ipv4Addr::new(127, index, 254, 254);
-        if let Ok(claim) = std::net::UdpSocket::bind((address, 65_053)) {
-            return (index, claim);
-        }
-    }
-}
-
-/// Waits until `look` finds something.
-#[track_caller]
-pub(crate) fn until<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    look: impl FnMut() -> F,
-) -> impl Future<Output = T> {
-    until_within(LIMIT, what, look)
-}
-
-/// Waits until `look` finds something that may take longer than others.
-#[track_caller]
-pub(crate) fn until_within<T, F: Future<Output = Option<T>>>(
-    limit: Duration,
-    what: &str,
-    mut look: impl FnMut() -> F,
-) -> impl Future<Output = T> {
-    let caller = std::panic::Location::caller();
-    async move {
-        let start = Instant::now();
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            assert!(start.elapsed() < limit, "{caller}: never: {what}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-/// A Kubernetes API, by paths and values.
-#[derive(Clone)]
-pub(crate) struct Api(pub(crate) Client);
-
-impl Api {
-    async fn send(&self, method: &str, path: &str, content: &str, body: &Value) -> kube::Result<Value> {
-        let request = http::Request::builder().method(method).uri(path).header("content-type", content);
-        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        self.0.request(request.body(body).unwrap()).await
-    }
-
-    pub(crate) async fn get(&self, path: &str) -> Option<Value> {
-        match self.send("GET", path, "application/json", &Value::Null).await {
-            Ok(found) => Some(found),
-            Err(kube::Error::Api(status)) if status.code == 404 => None,
-            Err(error) => panic!("GET {path}: {error}"),
-        }
-    }
-
-    #[track_caller]
-    pub(crate) fn create(&self, collection: &str, object: &Value) -> impl Future<Output = Value> {
-        let caller = std::panic::Location::caller();
-        async move {
-            let answer = self.send("POST", collection, "application/json", object).await;
-            answer.unwrap_or_else(|error| panic!("{caller}: POST {collection}: {error}"))
-        }
-    }
-
-    pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Value {
-        let answer = self.send("PATCH", path, "application/merge-patch+json", patch).await;
-        answer.unwrap_or_else(|error| panic!("PATCH {path}: {error}"))
-    }
-
-    pub(crate) async fn delete(&self, path: &str, propagation: Option<&str>) {
-        let body = propagation.map_or_else(|| json!({}), |policy| json!({"propagationPolicy": policy}));
-        let answer = self.send("DELETE", path, "application/json", &body).await;
-        answer.unwrap_or_else(|error| panic!("DELETE {path}: {error}"));
-    }
-
-    /// Waits until the object is there and `holds` of it.
-    pub(crate) async fn until(&self, path: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        until(&format!("{path}: {what}"), || async { self.get(path).await.filter(|found| holds(found)) })
-            .await
-    }
-
-    /// Waits until the object is there.
-    pub(crate) async fn there(&self, path: &str) -> Value {
-        self.until(path, "is there", |_| true).await
-    }
-
-    /// Waits until the object is gone.
-    pub(crate) async fn gone(&self, path: &str) {
-        until(&format!("{path} is gone"), || async { self.get(path).await.is_none().then_some(()) }).await;
-    }
-
-    pub(crate) async fn items(&self, collection: &str) -> Vec<Value> {
-        let list = self.get(collection).await.unwrap();
-        list["items"].as_array().unwrap().clone()
-    }
-}
+pub(crate) use self::api::{Api, LIMIT, until, until_within};
+pub(crate) use self::manifests::{
+    CLUSTERS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, PLACEMENTS, POLICIES, SERVICES, config_map, deployment,
+    policy, template_uid,
+};
+pub(crate) use self::member::Member;
 
 /// A running task that can be ended and waited for.
 struct Running {
@@ -518,133 +419,4 @@ impl Federation {
             })
             .await
     }
-}
-
-/// One sandbox cluster with its agent.
-pub(crate) struct Member {
-    pub(crate) name: String,
-    pub(crate) api: Api,
-    pub(crate) index: u8,
-    _claim: std::net::UdpSocket,
-    /// Where its agent reaches the hub, if not where the others do.
-    hub: Option<SocketAddr>,
-    agent: Option<Running>,
-    directory: TempDir,
-    api_server: Running,
-    workloads: JoinHandle<()>,
-    options: sandbox::Options,
-    /// The API server does not answer the agent.
-    api_down: Arc<AtomicBool>,
-}
-
-impl Member {
-    pub(crate) async fn new(name: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let (client, api_server) = api_server(directory.path()).await;
-        let (index, claim) = claim();
-        let options = sandbox::Options {
-            cluster: name.to_owned(),
-            index,
-            start_delay: Duration::from_millis(50),
-            grace: Duration::from_millis(50),
-        };
-        let workloads = run_workloads(&client, options.clone(), &api_server);
-        Self {
-            name: name.to_owned(),
-            api: Api(client),
-            index,
-            _claim: claim,
-            hub: None,
-            agent: None,
-            directory,
-            api_server,
-            workloads,
-            options,
-            api_down: Arc::default(),
-        }
-    }
-
-    fn directory(&self) -> PathBuf {
-        self.directory.path().to_owned()
-    }
-
-    /// A client of the API server that fails while `api_down` holds: what is under way goes on, and no request is taken.
-    fn agents_client(&self) -> Client {
-        let (client, down) = (self.api.0.clone(), self.api_down.clone());
-        let send = move |request: http::Request<kube::client::Body>| {
-            let (client, down) = (client.clone(), down.clone());
-            async move {
-                if down.load(Ordering::SeqCst) {
-                    return Err(kube::Error::Service("connection refused".into()));
-                }
-                client.send(request).await
-            }
-        };
-        Client::new(tower::service_fn(send), "default")
-    }
-
-    /// From now on the API server answers the agent, or does not.
-    pub(crate) fn set_api_down(&self, down: bool) {
-        self.api_down.store(down, Ordering::SeqCst);
-    }
-
-    /// Every pod and load balancer dies, and nobody writes so into the API: what a member is like whose nodes lost their network.
-    pub(crate) async fn kill_data_plane(&mut self) {
-        self.workloads.abort();
-        let _ = (&mut self.workloads).await;
-    }
-
-    /// Its pods run again.
-    pub(crate) fn revive_data_plane(&mut self) {
-        self.workloads = run_workloads(&self.api.0, self.options.clone(), &self.api_server);
-    }
-
-    pub(crate) async fn stop_agent(&mut self) {
-        self.agent.take().unwrap().end().await;
-    }
-
-    /// Whether the agent ended by itself.
-    pub(crate) fn agent_ended(&self) -> bool {
-        self.agent.as_ref().is_none_or(|agent| agent.task.is_finished())
-    }
-}
-
-fn run_workloads(client: &Client, options: sandbox::Options, api_server: &Running) -> JoinHandle<()> {
-    let workloads = Workloads::new(client.clone(), options);
-    let ending = api_server.shutdown.token();
-    tokio::spawn(async move { workloads.run(ending).await.unwrap() })
-}
-
-/// A ConfigMap.
-pub(crate) fn config_map(name: &str, data: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"key": data}})
-}
-
-pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
-pub(crate) const EVENTS: &str = "/api/v1/namespaces/default/events";
-pub(crate) const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
-pub(crate) const SERVICES: &str = "/api/v1/namespaces/default/services";
-pub(crate) const PLACEMENTS: &str = "/apis/federation.rs/v1alpha1/namespaces/default/placements";
-pub(crate) const POLICIES: &str = "/apis/federation.rs/v1alpha1/namespaces/default/placementpolicies";
-pub(crate) const CLUSTERS: &str = "/apis/federation.rs/v1alpha1/clusters";
-
-/// A Deployment whose pods answer on port 8080.
-pub(crate) fn deployment(name: &str, replicas: i64) -> Value {
-    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
-        "replicas": replicas, "selector": {"matchLabels": {"app": name}},
-        "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "web", "image": "example.test/web:1",
-            "ports": [{"containerPort": 8080}]}]}}}})
-}
-
-/// A policy for one kind.
-pub(crate) fn policy(api_version: &str, kind: &str, spec: Value) -> Value {
-    let mut spec = spec;
-    spec["resourceSelectors"] = json!([{"apiVersion": api_version, "kind": kind}]);
-    json!({"apiVersion": "federation.rs/v1alpha1", "kind": "PlacementPolicy", "metadata": {"name": "policy"}, "spec": spec})
-}
-
-/// How a copy is marked: `Some(uid)` of its template while it is the federation's.
-pub(crate) fn template_uid(copy: &Value) -> Option<&str> {
-    (copy["metadata"]["labels"]["federation.rs/managed"] == "true")
-        .then(|| copy["metadata"]["annotations"]["federation.rs/template-uid"].as_str().unwrap())
 }
