@@ -169,6 +169,7 @@ impl Machine {
             gate: gate.clone(),
             readiness: setup.readiness.clone(),
             wanted: Wanted::default(),
+            metrics: metrics.clone(),
         };
         let defaults = Defaults { evict_after_ms: setup.evict_after.as_millis() as i64 };
         Ok(Self {

@@ -98,6 +98,8 @@ pub(crate) struct Metrics {
     pub(crate) zone_updates_withheld: Counter,
     /// Objects in members that belong to no template.
     pub(crate) strays: Family<ClusterLabel, Gauge>,
+    /// Objects of the API that could not be read, or not be taken in.
+    pub(crate) untaken: Gauge,
     /// Seconds from the template's watch event to the member's Applied.
     pub(crate) propagation: Histogram,
 }
@@ -124,6 +126,7 @@ impl Metrics {
             zone_update_bytes: Gauge::default(),
             zone_updates_withheld: Counter::default(),
             strays: Family::default(),
+            untaken: Gauge::default(),
             // 1 ms to 16 s, doubling: the target is a median of 25 ms.
             propagation: Histogram::new((0..15).map(|power| 0.001 * f64::from(1 << power))),
         };
@@ -164,6 +167,11 @@ impl Metrics {
             metrics.zone_updates_withheld.clone(),
         );
         registry.register("strays", "Member copies without a template", metrics.strays.clone());
+        registry.register(
+            "untaken_objects",
+            "Objects of the API that cannot be read, or not be taken in: while there are any nothing is removed",
+            metrics.untaken.clone(),
+        );
         registry.register(
             "propagation_seconds",
             "From the watch event of a template to Applied in a member",

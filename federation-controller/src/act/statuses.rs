@@ -71,10 +71,11 @@ impl Statuses {
         };
         let reports = self.world.reports(key);
         let generation = core_template::generation(&template.object);
-        let (written, reasons, wanted) = self.ledger.with(key, &template.uid, |entry| {
+        let (written, reasons, stalled, wanted) = self.ledger.with(key, &template.uid, |entry| {
             (
                 entry.status,
                 entry.reasons.clone(),
+                entry.stalled.clone(),
                 entry.wanted.map_or(generation, |(_, generation)| generation),
             )
         });
@@ -118,7 +119,7 @@ impl Statuses {
             return Ok(());
         }
         placement.reasons = reasons;
-        placement.conditions = conditions(&decided, &placement, Timestamp::now());
+        placement.conditions = conditions(&decided, &placement, stalled, Timestamp::now());
         let value = json!(placement);
         let hash = hash(&value);
         if hash != placement_hash && decided.status != placement {
@@ -195,7 +196,12 @@ fn reason(report: Option<&Report>, wanted: i64, deleting: bool) -> String {
     }
 }
 
-fn conditions(decided: &Decided, status: &PlacementStatus, now: Timestamp) -> Vec<Condition> {
+fn conditions(
+    decided: &Decided,
+    status: &PlacementStatus,
+    stalled: Option<String>,
+    now: Timestamp,
+) -> Vec<Condition> {
     let condition = |kind: &str, holds: bool, reason: &str, message: String| {
         let word = if holds { "True" } else { "False" };
         let since = decided
@@ -220,7 +226,7 @@ fn conditions(decided: &Decided, status: &PlacementStatus, now: Timestamp) -> Ve
         .filter(|cluster| cluster.reason != "Applied")
         .map(|cluster| format!("{}: {}", cluster.name, cluster.reason))
         .collect();
-    vec![
+    let mut conditions = vec![
         condition(
             "Applied",
             placed && missing.is_empty(),
@@ -233,7 +239,10 @@ fn conditions(decided: &Decided, status: &PlacementStatus, now: Timestamp) -> Ve
             if placed { "Placed" } else { "NoCluster" },
             if placed { String::new() } else { "no cluster may take it: see reasons".into() },
         ),
-    ]
+    ];
+    // As kstatus knows it: there is one only while something stands in the way.
+    conditions.extend(stalled.map(|why| condition("Stalled", true, "Unread", why)));
+    conditions
 }
 
 fn hash(value: &Value) -> u64 {

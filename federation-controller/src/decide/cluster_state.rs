@@ -190,6 +190,12 @@ impl ClusterState {
             }
             snapshot.views.push(view(cluster, state.members.get(name), unjoin));
         }
+        let untaken = self.0.world.untaken_clusters().into_iter();
+        snapshot.views.extend(untaken.map(|name| ClusterView {
+            name,
+            unread: true,
+            ..ClusterView::default()
+        }));
         self.0.snapshot.store(Arc::new(snapshot));
     }
 }
@@ -230,6 +236,7 @@ fn view(cluster: &Cluster, member: Option<&Member>, unjoin: Option<Unjoin>) -> C
                 .any(|condition| condition.type_ == conditions::JOINED && condition.status == "True"),
         failback_ms: failback_ms(cluster),
         rehearsed: false,
+        unread: false,
     }
 }
 

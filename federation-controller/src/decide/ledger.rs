@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     pub(crate) refusals: BTreeMap<String, federation_core::gate::Rule>,
     /// The last reasons of the decision, for the status.
     pub(crate) reasons: Vec<federation_core::api::Reason>,
+    /// Why nothing can be decided about it now.
+    pub(crate) stalled: Option<String>,
     /// Hash of the last status that was written to the template, and to the Placement.
     pub(crate) status: (u64, u64),
     /// Since when agents that are connected owe an answer for this.

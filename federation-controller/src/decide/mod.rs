@@ -14,5 +14,6 @@ mod recover;
 pub(crate) mod removal;
 mod trash;
 pub(crate) mod unjoin;
+mod unread;
 mod withdraw;
 pub(crate) mod work;

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use federation_core::api::{FailoverPreference, PlacementSpec};
 use federation_core::placement::{self, Decision, Defaults, Observed};
-use federation_core::{select, template as core_template};
+use federation_core::select::{self, NotFederated};
+use federation_core::template as core_template;
 use federation_runtime::{clock, tasks};
 
 use super::cluster_state::{ClusterState, Snapshot};
@@ -72,9 +73,9 @@ pub(crate) struct Reconciler {
 /// What came of a look at an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Looked {
-    /// What is wanted of it was given to the sessions; or it waits for members to say what they hold ([`Recovery::Wait`]). The initial sync does
-    /// not wait for those: before it is over no agent's leases are renewed, and one agent that hangs must not stop what runs in the others. What
-    /// they hold of the object counts as strays for the while, and of strays nothing is removed.
+    /// What is wanted of it was given to the sessions; or it waits for members to say what they hold ([`Recovery::Wait`]), or for an object that
+    /// cannot be read. The initial sync does not wait for those: before it is over no agent's leases are renewed, and one agent that hangs must
+    /// not stop what runs in the others. What members hold of the object counts as strays for the while, and of strays nothing is removed.
     Done,
     /// It waits for another object, and is looked at again by itself.
     Waits,
@@ -88,6 +89,11 @@ impl Reconciler {
             self.leave_orphan(key).await?;
             return Ok(Looked::Done);
         };
+        // Where copies are is not known.
+        if let Some(unread) = self.world.untaken_placement(key) {
+            self.wait_for_unread(&template, &unread);
+            return Ok(Looked::Done);
+        }
         if template.deleting {
             self.contingency.taken_in(key, true);
             if template.finalized {
@@ -100,7 +106,14 @@ impl Reconciler {
             let (policies, cluster_policies) = self.world.policies();
             select::policy(&view, &policies, &cluster_policies).is_some()
         };
-        if let Err(why) = select::federated(&view, selected) {
+        let federated = select::federated(&view, selected);
+        if matches!(federated, Ok(()) | Err(NotFederated::NotSelected))
+            && let Some(unread) = self.unread_policies(&template, &view)
+        {
+            self.wait_for_unread(&template, &unread);
+            return Ok(Looked::Done);
+        }
+        if let Err(why) = federated {
             self.contingency.taken_in(key, true);
             // It was federated once, and its user took it back.
             if template.finalized || self.world.decided(key).is_some() {
@@ -168,7 +181,7 @@ impl Reconciler {
             if new {
                 entry.reasons.clone_from(&decision.reasons);
             }
-            new
+            entry.stalled.take().is_some() || new
         });
         let distributed = self.distribute(&current, &spec, &decision);
         self.release_unwanted(key, &spec.former, &decision).await?;

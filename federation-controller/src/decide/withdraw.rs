@@ -57,7 +57,7 @@ impl Reconciler {
 
     /// Whether a cluster that holds a copy must acknowledge that it is gone: not if it has left, or is forgotten.
     fn is_asked(&self, cluster: &str, snapshot: &Snapshot) -> bool {
-        self.world.cluster(cluster).is_some() && snapshot.leaving.get(cluster) != Some(&Unjoin::Forget)
+        self.world.has_cluster(cluster) && snapshot.leaving.get(cluster) != Some(&Unjoin::Forget)
     }
 
     /// Asks the gate for each copy that is not wanted any more, and lets it go.
@@ -275,7 +275,14 @@ impl Reconciler {
 
     /// A template that its user deleted: its copies go or are released, and then our finalizer.
     pub(super) async fn delete(&self, template: &Arc<Template>) -> Result<(), Error> {
-        match self.propagation(template)? {
+        let propagation = match self.propagation(template)? {
+            Said::Propagation(propagation) => propagation,
+            Said::Unread(unread) => {
+                self.wait_for_unread(template, &unread);
+                return Ok(());
+            }
+        };
+        match propagation {
             Propagation::Delete => {
                 self.keep_in_trash(template).await?;
                 let waiting = self.holders(template);
@@ -368,14 +375,14 @@ impl Reconciler {
     }
 
     /// What the delete asked for: the object's own annotation, its Namespace's when that is being deleted, the policy's word.
-    fn propagation(&self, template: &Template) -> Result<Propagation, Error> {
+    fn propagation(&self, template: &Template) -> Result<Said, Error> {
         let asked = |template: &Template| match template.annotation(marks::DELETION_PROPAGATION) {
             Some("Background" | "Foreground") => Some(Propagation::Delete),
             Some("Orphan") => Some(Propagation::Orphan),
             _ => None,
         };
         if let Some(asked) = asked(template) {
-            return Ok(asked);
+            return Ok(Said::Propagation(asked));
         }
         let key = &template.key;
         if key.kind.namespaced
@@ -383,13 +390,23 @@ impl Reconciler {
             && namespace.deleting
             && asked(&namespace) == Some(Propagation::Delete)
         {
-            return Ok(Propagation::Delete);
+            return Ok(Said::Propagation(Propagation::Delete));
         }
         let view = core_template::Template::from_value(key.kind.plural, &template.object)?;
+        if let Some(unread) = self.unread_policies(template, &view) {
+            return Ok(Said::Unread(unread));
+        }
         let (policies, cluster_policies) = self.world.policies();
         let policy = select::policy(&view, &policies, &cluster_policies);
-        Ok(policy.and_then(|policy| policy.spec.deletion).unwrap_or_default())
+        Ok(Said::Propagation(policy.and_then(|policy| policy.spec.deletion).unwrap_or_default()))
     }
+}
+
+/// What is to become of a deleted template's copies.
+enum Said {
+    Propagation(Propagation),
+    /// A policy's word, and these cannot be read.
+    Unread(String),
 }
 
 /// What a policy does not want any more; without a policy, what taints and labels of clusters do not.

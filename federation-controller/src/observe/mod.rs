@@ -8,6 +8,7 @@ pub(crate) mod report;
 mod selected;
 mod shelf;
 pub(crate) mod template;
+mod untaken;
 pub(crate) mod watch;
 mod world;
 

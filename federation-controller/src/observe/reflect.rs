@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use federation_core::api::{
     ClientRegions, Cluster, ClusterPlacementPolicy, DeletionBudget, FailoverDrill, HeldRemoval,
-    PlacementPolicy, ResourceSelector, TemplateReference, TrafficPolicy, Verdict, marks,
+    PlacementPolicy, PlacementSpec, ResourceSelector, TemplateReference, TrafficPolicy, Verdict, marks,
 };
 use federation_core::gate::accounts::Limits;
 use federation_runtime::endpoints::Health as Readiness;
@@ -28,6 +28,7 @@ use crate::decide::removal::Gate;
 use crate::drill::Drills;
 use crate::health::Health;
 use crate::hub::sessions::Sessions;
+use crate::metrics::Metrics;
 use crate::traffic::Traffic;
 
 /// Changes on their way from one watch: a page of a list, so that the next page is read while this one is taken in.
@@ -48,6 +49,7 @@ pub(crate) struct Observer {
     pub(crate) gate: Gate,
     pub(crate) readiness: Readiness,
     pub(crate) wanted: Wanted,
+    pub(crate) metrics: Metrics,
 }
 
 /// Where our own collections are.
@@ -126,15 +128,11 @@ impl Observer {
                 self.world.synced(path);
                 self.say_whether_synced();
             }
-            Change::Untaken(count) => {
-                self.world.untaken(path, count);
-                if count == 0 {
-                    self.catch_up();
-                }
-            }
+            Change::Untaken(object) => self.untaken(path, object),
             Change::NotServed if served == Served::WhileDefined => {
                 // With its definition went its objects, one by one; that none can be listed now says nothing more of them.
                 self.world.withdraw(path);
+                self.metrics.untaken.set(self.world.count_untaken() as i64);
                 self.say_whether_synced();
             }
             Change::Broken | Change::NotServed => {
@@ -142,39 +140,50 @@ impl Observer {
                 self.say_whether_synced();
             }
             Change::Alive => {}
-            Change::Present(ref object) | Change::Gone(ref object) => match path.strip_prefix(OWN) {
-                Some("trafficpolicies") => self.traffic_policy(change),
-                Some("clientregions") => self.client_regions(change),
-                Some("failoverdrills") => self.drill(change),
-                Some("placements" | "clusterplacements") => self.placement(change),
-                Some(own) => {
-                    let object = identity(object);
-                    let is_read = match own {
-                        "clusters" => self.cluster(change),
-                        "placementpolicies" => self.policy(change),
-                        "clusterplacementpolicies" => self.cluster_policy(change),
-                        "deletionbudgets" => self.deletion_budget(change),
-                        "heldremovals" => self.held_removal(change),
-                        _ => Some(()),
-                    };
-                    if is_read.is_none() {
-                        tracing::error!(
-                            path,
-                            object,
-                            "nothing is removed until this object can be read, or is gone"
-                        );
-                    }
-                    if self.world.read(path, object, is_read.is_some()) {
-                        self.catch_up();
-                    }
+            Change::Present(ref object) | Change::Gone(ref object) => {
+                let object = identity(object);
+                if self.read(path, change).is_none() {
+                    tracing::error!(
+                        path,
+                        object,
+                        "nothing is removed until this object can be read, or is gone"
+                    );
+                    self.untaken(path, object);
+                } else if self.world.taken(path, &object) {
+                    self.catch_up(path, &object);
                 }
-                None => {
-                    if let Some(kind) = Kind::of_path(path) {
-                        self.template(kind, change);
-                    }
-                }
-            },
+            }
         }
+    }
+
+    /// Takes in what became of an object. Nothing if it cannot be read, and says what may be removed, or what goes where.
+    fn read(&self, path: &str, change: Change) -> Option<()> {
+        match path.strip_prefix(OWN) {
+            Some("clusters") => return self.cluster(change),
+            Some("placementpolicies") => return self.policy(change),
+            Some("clusterplacementpolicies") => return self.cluster_policy(change),
+            Some("placements" | "clusterplacements") => return self.placement(change),
+            Some("deletionbudgets") => return self.deletion_budget(change),
+            Some("heldremovals") => return self.held_removal(change),
+            Some("trafficpolicies") => self.traffic_policy(change),
+            Some("clientregions") => self.client_regions(change),
+            Some("failoverdrills") => self.drill(change),
+            Some(_) => {}
+            None => {
+                if let Some(kind) = Kind::of_path(path) {
+                    self.template(kind, change);
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// What an object says is not known, until it can be taken in.
+    fn untaken(&self, path: &str, object: String) {
+        self.world.untaken(path, object);
+        self.metrics.untaken.set(self.world.count_untaken() as i64);
+        // A cluster of which nothing else is known is there all the same.
+        self.cluster_state.rebuild();
     }
 
     fn say_whether_synced(&self) {
@@ -184,15 +193,30 @@ impl Observer {
         }
     }
 
-    /// Objects that could not be taken in at first are taken in. What differed in them may have been kept before it was told on, and does not differ
-    /// any more.
-    fn catch_up(&self) {
-        for name in self.world.clusters().keys() {
-            self.sessions.look_again(name);
+    /// An object that could not be taken in at first is taken in, or gone. What differed in it may have been kept before it was told on, and does
+    /// not differ any more; and what was held up because of it may be decided.
+    fn catch_up(&self, path: &str, object: &str) {
+        let left = self.world.count_untaken();
+        self.metrics.untaken.set(left as i64);
+        match path.strip_prefix(OWN) {
+            // There may be as many as templates: one holds up its own alone.
+            Some("placements" | "clusterplacements") => {
+                let (namespace, name) = object.split_once('/').unwrap_or(("", object));
+                let keys = self.world.keys_in(namespace).into_iter();
+                for key in keys.filter(|key| key.placement_name() == name) {
+                    self.queue.add(key, Priority::Normal);
+                }
+            }
+            None if left > 0 => {}
+            _ => {
+                for name in self.world.clusters().keys() {
+                    self.sessions.look_again(name);
+                }
+                self.cluster_state.rebuild();
+                self.traffic.poke();
+                self.look_at_all(Priority::Normal);
+            }
         }
-        self.cluster_state.rebuild();
-        self.traffic.poke();
-        self.look_at_all(Priority::Normal);
     }
 
     /// Events are delivered, not kept; nothing waits for their view to be whole.
@@ -250,7 +274,6 @@ impl Observer {
         }
     }
 
-    /// Nothing if it cannot be read; so do those of other kinds that say what may be removed.
     fn cluster(&self, change: Change) -> Option<()> {
         match change {
             Change::Present(object) => {
@@ -400,12 +423,12 @@ impl Observer {
     }
 
     /// The controller's own decisions, as an earlier run of it left them.
-    fn placement(&self, change: Change) {
+    fn placement(&self, change: Change) -> Option<()> {
         let (object, present) = match change {
             Change::Present(object) => (object, true),
             Change::Gone(object) => (object, false),
             Change::Synced | Change::Untaken(_) | Change::Broken | Change::NotServed | Change::Alive => {
-                return;
+                return Some(());
             }
         };
         let namespace =
@@ -416,17 +439,19 @@ impl Observer {
             if let Some(key) = self.world.decided_key(&namespace, name) {
                 self.lost(key);
             }
-            return;
+            return Some(());
         }
         let template: TemplateReference =
             object.get("spec").and_then(|spec| part(spec, "template")).unwrap_or_default();
-        let Some(kind) = kind_of(&template, name, !namespace.is_empty()) else { return };
+        let Some(kind) = kind_of(&template, name, !namespace.is_empty()) else {
+            return if present { part::<PlacementSpec>(&object, "spec").map(drop) } else { Some(()) };
+        };
         self.wanted.name(&template.api_version, &template.kind);
         let key = Key::new(kind, &namespace, &template.name);
         if present {
             // What this run decided, it knows.
             if self.world.decided(&key).is_none() {
-                let Some(spec) = part(&object, "spec") else { return };
+                let spec = part(&object, "spec")?;
                 let status = part(&object, "status").unwrap_or_default();
                 self.world.put_decided(&key, Decided { spec, status, lost: false });
                 self.queue.add(key, Priority::Background);
@@ -434,6 +459,7 @@ impl Observer {
         } else if self.world.decided(&key).is_some_and(|kept| kept.spec.template.uid == template.uid) {
             self.lost(key);
         }
+        Some(())
     }
 
     /// Somebody deleted a decision that stands.

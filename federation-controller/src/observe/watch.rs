@@ -37,8 +37,8 @@ pub(crate) enum Change {
     Gone(Value),
     /// The view is whole: everything that is there was told, and everything else is gone.
     Synced,
-    /// So many objects could not be taken in: what is known of them is old, or nothing. Told by [`Watch::follow`] when the number changes.
-    Untaken(usize),
+    /// This object, `namespace/name`, could not be taken in: what is known of it is old, or nothing. Told by [`Watch::follow`] each time.
+    Untaken(String),
     /// Nothing changed, and the watch runs.
     Alive,
     /// The watch broke, and the view may have holes until the next `Synced`.

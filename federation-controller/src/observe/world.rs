@@ -21,6 +21,7 @@ use super::kinds::{CLUSTER, KINDS, Key, Kind};
 use super::report::{Report, Reports};
 use super::shelf::Shelf;
 use super::template::Template;
+use super::untaken::Untaken;
 
 /// The clusters as they are now, by name.
 pub(crate) type Clusters = Arc<BTreeMap<String, Arc<Cluster>>>;
@@ -58,10 +59,7 @@ struct Inner {
     reports: BTreeMap<Key, Reports>,
     // Collections that have not told everything yet.
     unsynced: HashSet<String>,
-    // Collections that have told everything, of which some could not be taken in.
-    untaken: HashSet<String>,
-    // Objects that say what may be removed, and cannot be read, by collection.
-    unreadable: BTreeSet<(String, String)>,
+    untaken: Untaken,
     // Collections that were all told of; empty: nothing is synced before that.
     declared: HashSet<String>,
 }
@@ -76,8 +74,7 @@ impl Inner {
     fn is_complete(&self, collection: &str) -> bool {
         self.declared.contains(collection)
             && !self.unsynced.contains(collection)
-            && !self.untaken.contains(collection)
-            && !self.unreadable.iter().any(|(of, _)| of == collection)
+            && !self.untaken.is_any_of(collection)
     }
 }
 
@@ -111,7 +108,7 @@ impl World {
     pub(crate) fn withdraw(&self, collection: &str) {
         let mut inner = self.0.write();
         inner.unsynced.remove(collection);
-        inner.untaken.remove(collection);
+        inner.untaken.forget(collection);
         inner.declared.remove(collection);
     }
 
@@ -126,32 +123,40 @@ impl World {
 
     /// A collection's view has holes: its watch broke, and will tell everything anew.
     pub(crate) fn unsynced(&self, collection: &str) {
-        let mut inner = self.0.write();
-        inner.unsynced.insert(collection.to_owned());
-        inner.untaken.remove(collection);
+        self.0.write().unsynced.insert(collection.to_owned());
     }
 
-    /// So many objects of a collection could not be taken in.
-    pub(crate) fn untaken(&self, collection: &str, count: usize) {
-        let mut inner = self.0.write();
-        if count > 0 {
-            inner.untaken.insert(collection.to_owned());
-        } else {
-            inner.untaken.remove(collection);
-        }
+    /// An object of a collection, `namespace/name`, could not be taken in: nothing is complete until it is, or is gone.
+    pub(crate) fn untaken(&self, collection: &str, object: String) {
+        self.0.write().untaken.add(collection, object);
     }
 
-    /// An object of a collection could be read, or is gone; or it could not be, and nobody knows what it says until it can. Returns whether it
-    /// was the last that could not be.
-    pub(crate) fn read(&self, collection: &str, object: String, is_read: bool) -> bool {
-        let mut inner = self.0.write();
-        let object = (collection.to_owned(), object);
-        if is_read {
-            inner.unreadable.remove(&object) && inner.unreadable.is_empty()
-        } else {
-            inner.unreadable.insert(object);
-            false
-        }
+    /// An object was taken in, or is gone. Says whether it is one that could not be before.
+    pub(crate) fn taken(&self, collection: &str, object: &str) -> bool {
+        // Nearly always there is none.
+        !self.0.read().untaken.is_empty() && self.0.write().untaken.remove(collection, object)
+    }
+
+    /// How many objects could not be taken in.
+    pub(crate) fn count_untaken(&self) -> usize {
+        self.0.read().untaken.len()
+    }
+
+    /// Policies that were not taken in and may decide for objects of a namespace, or for those of none.
+    pub(crate) fn untaken_policies(&self, namespace: &str) -> Vec<String> {
+        self.0.read().untaken.policies(namespace)
+    }
+
+    /// The Placement of a template, if it was not taken in.
+    pub(crate) fn untaken_placement(&self, key: &Key) -> Option<String> {
+        self.0.read().untaken.placement(key)
+    }
+
+    /// Clusters of which nothing is known but that they are there.
+    pub(crate) fn untaken_clusters(&self) -> Vec<String> {
+        let inner = self.0.read();
+        let untaken = inner.untaken.clusters().filter(|name| !inner.clusters.contains_key(*name));
+        untaken.map(str::to_owned).collect()
     }
 
     /// Whether every view is whole, but for objects that could not be taken in: what there is can be worked on.
@@ -172,8 +177,7 @@ impl World {
 
     /// Whether every view is whole, and nothing is missing in any: what is not there is gone.
     pub(crate) fn is_complete(&self) -> bool {
-        let is_whole = |inner: &Inner| inner.untaken.is_empty() && inner.unreadable.is_empty();
-        self.is_synced() && is_whole(&self.0.read())
+        self.is_synced() && self.0.read().untaken.is_empty()
     }
 
     /// A template.
@@ -241,6 +245,12 @@ impl World {
     /// One cluster.
     pub(crate) fn cluster(&self, name: &str) -> Option<Arc<Cluster>> {
         self.0.read().clusters.get(name).cloned()
+    }
+
+    /// Whether there is a cluster of that name, whatever is known of it.
+    pub(crate) fn has_cluster(&self, name: &str) -> bool {
+        let inner = self.0.read();
+        inner.clusters.contains_key(name) || inner.untaken.clusters().any(|untaken| untaken == name)
     }
 
     /// Keeps a cluster; returns what it replaces.
@@ -511,16 +521,25 @@ mod tests {
     #[test]
     fn what_could_not_be_taken_in_stops_no_work_and_permits_no_removal() {
         let world = World::default();
-        world.declare(["/api/v1/secrets".into(), CLUSTER.path("")]);
+        let clusters = &CLUSTER.path("");
+        world.declare(["/api/v1/secrets".into(), clusters.clone()]);
         world.synced("/api/v1/secrets");
-        world.untaken(&CLUSTER.path(""), 1);
-        world.synced(&CLUSTER.path(""));
+        world.untaken(clusters, "/taiwan".into());
+        world.synced(clusters);
         assert!(world.is_synced() && !world.is_complete());
         assert!(matches!(world.source(), Source::Unsynced));
         let shown = Shown { cluster: "taiwan".into(), uid: "u".into(), signed_s: 0 };
         let refused = world.member(&shown).expect_err("it is not known");
         assert_eq!(refused.code(), tonic::Code::Unavailable, "it may be the one that could not be taken in");
-        world.untaken(&CLUSTER.path(""), 0);
+        assert_eq!(
+            (world.untaken_clusters(), world.has_cluster("taiwan")),
+            (vec!["taiwan".to_owned()], true)
+        );
+        // The watch breaks, and tells everything anew.
+        world.unsynced(clusters);
+        world.synced(clusters);
+        assert!(!world.is_complete());
+        assert!(!world.taken(clusters, "/tokyo") && world.taken(clusters, "/taiwan"));
         assert!(world.is_complete() && matches!(world.source(), Source::Synced { .. }));
     }
 

@@ -56,6 +56,8 @@ pub struct ClusterView {
     pub failback_ms: Option<i64>,
     /// A drill says that it is lost: once that is over, it was not.
     pub rehearsed: bool,
+    /// Its Cluster object cannot be read: nothing else is known of it.
+    pub unread: bool,
 }
 
 /// What runs in one cluster, from a report of its present session. Reports of earlier sessions do not count.
@@ -153,7 +155,7 @@ impl Decision {
     /// Whether the object does not go to a cluster only because it cannot be told yet whether it may. Another decision will, with nobody
     /// having wished anything else.
     pub fn is_undecided(&self, cluster: &str) -> bool {
-        let passing = [rules::NOT_JOINED, rules::NOT_READY, rules::INVALID_ANNOTATION];
+        let passing = [rules::CLUSTER_UNREAD, rules::NOT_JOINED, rules::NOT_READY, rules::INVALID_ANNOTATION];
         let is_passing = |reason: &Reason| !reason.selected && passing.contains(&reason.rule.as_str());
         self.reasons.iter().any(|reason| reason.cluster == cluster && is_passing(reason))
     }

@@ -40,6 +40,8 @@ pub mod rules {
     pub const TAINT: &str = "Taint";
     /// The member does not serve the API.
     pub const API_NOT_SERVED: &str = "ApiNotServed";
+    /// The Cluster object cannot be read.
+    pub const CLUSTER_UNREAD: &str = "ClusterUnread";
     /// The agent has not connected yet, or the hub does not take the cluster in.
     pub const NOT_JOINED: &str = "NotJoined";
     /// The verdict is not Healthy.
@@ -100,6 +102,10 @@ pub(super) fn of(
     // A cluster that cannot be seen is not told anything new, not even to go.
     let or_refused = |standing: Standing| if is_held { standing } else { Standing::Refused };
 
+    if cluster.unread {
+        let message = "its Cluster object cannot be read: nothing changes there until it can, or is gone";
+        return found(or_refused(Standing::Fixed), rules::CLUSTER_UNREAD, message.into());
+    }
     if let Some((rule, message)) = unselected(wishes, cluster) {
         let standing = match (is_held, request.frozen.is_some() || cluster.verdict == Verdict::Unknown, seen)
         {

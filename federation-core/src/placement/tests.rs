@@ -248,6 +248,25 @@ fn an_api_that_is_not_served_and_an_unjoined_cluster_are_refused() {
 }
 
 #[test]
+fn a_cluster_that_cannot_be_read_keeps_what_it_has_and_gets_nothing_more() {
+    let mut world = World::new(Some(4), &["taiwan", "tokyo"]);
+    world.step();
+    world.all_ready();
+    // Nothing is known of it but its name, so that a policy may seem to leave it out.
+    *world.cluster("tokyo") = ClusterView { name: "tokyo".into(), unread: true, ..ClusterView::default() };
+    world.observed.remove("tokyo");
+    world.policy(json!({"clusters": {"labelSelector": {"matchExpressions": [{"key": "edge", "operator": "DoesNotExist"}]}}}));
+    world.template.replicas = Some(6);
+    let decision = world.step();
+    check(&decision, "taiwan=4 tokyo=2");
+    assert_eq!(rule(&decision, "tokyo"), rules::CLUSTER_UNREAD);
+    world.current = None;
+    let decision = world.decide();
+    check(&decision, "taiwan=6");
+    assert!(decision.is_undecided("tokyo"));
+}
+
+#[test]
 fn where_it_cannot_be_told_yet_whether_an_object_may_come_is_undecided() {
     let mut world = World::new(None, &["kyoto", "osaka", "taiwan", "tokyo"]);
     world.cluster("kyoto").joined = false;

@@ -70,10 +70,9 @@ async fn what_was_kept_of_an_object_that_could_not_be_taken_in_is_told_on_when_i
         "metadata": {"name": "taiwan", "uid": "u", "labels": {"tier": "gold"}}, "spec": {}});
     // As far as it came before it failed.
     machine.world.put_cluster(serde_json::from_value(cluster.clone()).expect("a Cluster"));
-    machine.observer.take(Served::Always, CLUSTERS, Change::Untaken(1));
+    machine.observer.take(Served::Always, CLUSTERS, Change::Untaken("/taiwan".into()));
+    assert!(!looked_at());
     machine.observe(CLUSTERS, Word::Present(cluster));
-    assert!(!looked_at(), "it is as it was");
-    machine.observer.take(Served::Always, CLUSTERS, Change::Untaken(0));
     assert!(looked_at());
     assert!(machine.cluster_state.snapshot().views.iter().any(|view| view.name == "taiwan"));
 }
@@ -113,9 +112,15 @@ async fn nothing_is_complete_while_an_object_that_says_what_may_be_removed_canno
     for collection in machine.declare(&[]) {
         machine.observe(&collection, Word::Synced);
     }
-    for collection in
-        ["clusters", "placementpolicies", "clusterplacementpolicies", "deletionbudgets", "heldremovals"]
-    {
+    for collection in [
+        "clusters",
+        "placementpolicies",
+        "clusterplacementpolicies",
+        "placements",
+        "clusterplacements",
+        "deletionbudgets",
+        "heldremovals",
+    ] {
         let path = format!("/apis/federation.rs/v1alpha1/{collection}");
         let named = |name: &str| json!({"metadata": {"namespace": "shop", "name": name, "uid": name}, "spec": "unheard of"});
         assert!(machine.world.is_complete(), "{collection}");
