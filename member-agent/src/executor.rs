@@ -1,5 +1,6 @@
 //! Carries out what the session asks: one job at a time for each object, many objects at once.
 
+mod left;
 mod withdraw;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use federation_core::api::marks;
 use federation_runtime::tasks;
 use hub_protocol::Key;
+use hub_protocol::agent::Entry;
 use parking_lot::Mutex;
 use proto::v1::{self, ApplyResult, ConflictPolicy};
 use serde_json::Value;
@@ -20,6 +22,8 @@ use crate::manifest::{self, Wanted};
 use crate::member::{Failure, Member, Reason};
 use crate::metrics::Metrics;
 use crate::world::{Report, World};
+
+use self::left::Left;
 
 /// Requests to the member at once. Its API server allows 200 mutating ones in flight by default (`--max-mutating-requests-inflight`)
 /// for all its clients; 32 leave room for them and still fill a round trip of 10 ms at 3,000 a second.
@@ -73,6 +77,7 @@ struct Inner {
     /// Objects known to be ours; true: adopted.
     ours: Mutex<HashMap<Key, bool>>,
     fights: Mutex<HashMap<Key, Fight>>,
+    left: Mutex<Left>,
     permits: Semaphore,
     /// Notified when an object that others wait for is done.
     firsts: watch::Sender<u64>,
@@ -92,6 +97,7 @@ impl Executor {
             slots: Mutex::default(),
             ours: Mutex::default(),
             fights: Mutex::default(),
+            left: Mutex::default(),
             permits: Semaphore::new(CONCURRENT),
             firsts: watch::Sender::new(0),
             stop,
@@ -325,7 +331,7 @@ impl Executor {
                     return Ok(made);
                 }
                 let adopted = match self.0.member.get(key).await {
-                    Ok(live) => claim(key, &live, wanted.entry.conflict)?,
+                    Ok(live) => self.claim(key, &live, &wanted.entry)?,
                     Err(Failure::NotFound) => false,
                     Err(failure) => return Err(failure),
                 };
@@ -344,6 +350,14 @@ impl Executor {
             self.0.ours.lock().remove(key);
         }
         applied
+    }
+
+    /// Whether what is there may be taken, and whether it counts as adopted.
+    fn claim(&self, key: &Key, live: &Value, entry: &Entry) -> Result<bool, Failure> {
+        let was_ours = self.0.left.lock().find(key, &entry.uid, live);
+        let adopted = was_ours.map_or_else(|| claim(key, live, entry.conflict), Ok)?;
+        self.0.left.lock().remove(key);
+        Ok(adopted)
     }
 
     /// Nearly always what is new to us is new to the member: makes it with one request instead of two. `None` if something may be

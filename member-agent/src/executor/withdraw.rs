@@ -86,7 +86,11 @@ impl Executor {
                 Ok(_) if adopted && delete => {
                     done(RemoveResult::Released, "it was there before the federation; it was left in place")
                 }
-                Ok(_) | Err(Failure::NotFound) => done(RemoveResult::Released, ""),
+                Ok(live) => {
+                    self.0.left.lock().add(key, uid, &live, adopted);
+                    done(RemoveResult::Released, "")
+                }
+                Err(Failure::NotFound) => done(RemoveResult::Released, ""),
                 Err(failure) => Err(failure),
             };
         }
@@ -171,6 +175,11 @@ mod tests {
                 "DELETE" => (200, json!({"kind": "Status", "status": "Success"})),
                 "PATCH" => {
                     let patch: Value = serde_json::from_slice(body).unwrap();
+                    // To be made, and it is there.
+                    if patch.pointer("/metadata/resourceVersion").is_some() {
+                        let status = json!({"kind": "Status", "status": "Failure", "reason": "Conflict", "code": 409, "message": "it is there"});
+                        return (409, status);
+                    }
                     merge(&mut state.live, &patch);
                     (200, state.live.clone())
                 }
@@ -324,6 +333,22 @@ mod tests {
         let Some(Report::Applied(applied)) = reports.recv().await else { panic!("and then it is applied") };
         assert_eq!((applied.uid.as_str(), applied.result()), ("other", ApplyResult::Applied), "{applied:?}");
         assert_eq!(api.0.lock().live["metadata"]["labels"][marks::MANAGED], "true");
+    }
+
+    #[tokio::test]
+    async fn a_released_copy_is_taken_back_for_its_template_unless_somebody_has_changed_it_since() {
+        for (by_hand, result) in [(false, ApplyResult::Applied), (true, ApplyResult::Refused)] {
+            let api = Api::holding(copy(), 0);
+            let (executor, mut reports) = executor(&api);
+            executor.submit(Job::Unmark { key: key(), uid: "t".into(), epoch: 5 });
+            assert!(matches!(reports.recv().await, Some(Report::Withdrawn { .. })));
+            if by_hand {
+                api.0.lock().live["metadata"]["labels"]["app"] = "b".into();
+            }
+            executor.submit(Job::Apply { wanted: wanted("t"), drift: false });
+            let Some(Report::Applied(applied)) = reports.recv().await else { panic!("it is told") };
+            assert_eq!(applied.result(), result, "{applied:?}");
+        }
     }
 
     #[tokio::test]

@@ -150,3 +150,19 @@ async fn a_label_that_takes_an_object_back_releases_its_copies() {
         .until(&path, "is without our finalizer", |found| found["metadata"]["finalizers"].is_null())
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_was_taken_back_by_mistake_has_its_copies_again() {
+    let (federation, taiwan, tokyo) = Federation::pair().await;
+    let path = placed(&federation).await;
+    let template = federation.api.there(&path).await;
+    let uid = template["metadata"]["uid"].as_str();
+    let local = |value: &str| json!({"metadata": {"labels": {"federation.rs/local": value}}});
+    federation.api.merge(&path, &local("true")).await;
+    taiwan.api.until(&path, "is released", |copy| template_uid(copy).is_none()).await;
+    federation.api.merge(&path, &local("false")).await;
+    for member in [&taiwan, &tokyo] {
+        member.api.until(&path, "is a copy again", |copy| template_uid(copy) == uid).await;
+    }
+    federation.applied(&format!("{PLACEMENTS}/configmaps.settings"), &["taiwan", "tokyo"]).await;
+}
