@@ -10,6 +10,7 @@ use federation_core::template as core_template;
 use hub_protocol::hub::Desired;
 use proto::v1;
 
+use super::ledger::Rendered;
 use super::queue::Priority;
 use super::reconcile::Reconciler;
 use crate::observe::Template;
@@ -29,11 +30,12 @@ impl Reconciler {
     ) -> bool {
         let key = &template.key;
         let policy = format!("{}@{}", decision.policy, decision.policy_generation.unwrap_or_default());
-        let version = (template.resource_version.clone(), spec.epoch, policy);
+        let version = template.resource_version.clone();
+        let rendered = Rendered { version, epoch: spec.epoch, policy, forgotten: self.sessions.forgotten() };
         let fingerprint = fingerprint(&template.object);
         let own_generation = core_template::generation(&template.object);
         let given = self.ledger.with(key, &template.uid, |entry| {
-            if entry.rendered.as_ref() == Some(&version) {
+            if entry.rendered.as_ref() == Some(&rendered) {
                 return None;
             }
             // Until all of it is distributed none of it counts as that, also where something panics.
@@ -103,7 +105,7 @@ impl Reconciler {
             }
         }
         if whole {
-            self.ledger.with(key, &template.uid, |entry| entry.rendered = Some(version));
+            self.ledger.with(key, &template.uid, |entry| entry.rendered = Some(rendered));
         }
         whole
     }
@@ -185,6 +187,9 @@ mod tests {
         assert_eq!(distribute("osaka"), (None, "kyoto".into()));
         assert_eq!(distribute(""), (Some(true), "kyoto,osaka,tokyo".into()));
         assert_eq!(distribute(""), (Some(true), String::new()), "once is enough");
+        // A cluster leaves, and one of its name comes before the object is looked at again.
+        reconciler.sessions.forget("osaka");
+        assert_eq!(distribute(""), (Some(true), "kyoto,osaka,tokyo".into()));
     }
 
     #[test]

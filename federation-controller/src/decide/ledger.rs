@@ -10,6 +10,18 @@ use parking_lot::Mutex;
 
 use crate::observe::Key;
 
+/// What an object's manifests in the sessions were made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rendered {
+    /// The template's resourceVersion.
+    pub(crate) version: Arc<str>,
+    pub(crate) epoch: u64,
+    /// The policy and its generation.
+    pub(crate) policy: String,
+    /// How many sessions had been forgotten: one that was made since holds none of it.
+    pub(crate) forgotten: u64,
+}
+
 /// What was done for one object.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entry {
@@ -18,8 +30,8 @@ pub(crate) struct Entry {
     /// Hash of what the template wants, and the generation under which it went out. Kinds without metadata.generation
     /// would otherwise be sent again after every write of a status or a finalizer.
     pub(crate) wanted: Option<(u64, i64)>,
-    /// What the renderings in the sessions were made from: the template's version, the epoch, and the policy.
-    pub(crate) rendered: Option<(Arc<str>, u64, String)>,
+    /// What the renderings in the sessions were made from.
+    pub(crate) rendered: Option<Rendered>,
     /// Clusters that were asked to remove or release their copy, and whose session was not given it since.
     pub(crate) withdrawn: Withdrawals,
     /// Copies of former namesakes that were released.

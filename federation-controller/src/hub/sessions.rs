@@ -49,6 +49,7 @@ struct Inner {
     started: Instant,
     complete: std::sync::atomic::AtomicBool,
     epoch: AtomicU64,
+    forgotten: AtomicU64,
     metrics: Metrics,
 }
 
@@ -82,6 +83,7 @@ impl Sessions {
             started: Instant::now(),
             complete: false.into(),
             epoch: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
             metrics,
         }))
     }
@@ -314,10 +316,16 @@ impl Sessions {
     pub(crate) fn forget(&self, cluster: &str) {
         self.0.metrics.forget(cluster);
         let removed = self.0.members.write().remove(cluster);
+        self.0.forgotten.fetch_add(1, Ordering::SeqCst);
         if let Some(member) = removed {
             member.stream.fetch_add(1, Ordering::SeqCst);
             member.wake.notify_one();
         }
+    }
+
+    /// How many clusters were forgotten so far. What was given to a session before the last of these may be in none.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.0.forgotten.load(Ordering::SeqCst)
     }
 
     /// The Cluster object is another one than before, or says other things: an agent that is no member any more is sent away at once.
