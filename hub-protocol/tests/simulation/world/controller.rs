@@ -83,9 +83,14 @@ impl World {
         self.epoch += 1;
         self.serial += 1;
         match self.templates.get(&key).cloned() {
-            None if self.removals.contains_key(&key) => {}
             None => {
-                let copy = Copy { uid: format!("uid-{}", self.serial), epoch: self.epoch, generation: 1 };
+                let copy = match self.removals.get(&key).map(|(uid, _)| uid.clone()) {
+                    None => Copy { uid: format!("uid-{}", self.serial), epoch: self.epoch, generation: 1 },
+                    Some(_) if self.chance(500) => return,
+                    // It is wanted again before it is gone. No generation of it is as high as the number of all decisions.
+                    Some(uid) => Copy { uid, epoch: self.epoch, generation: self.serial as i64 },
+                };
+                self.removals.remove(&key);
                 self.want(&key, copy);
             }
             Some(copy) if self.chance(300) => self.remove(&key, copy.uid),
