@@ -239,35 +239,3 @@ fn view(cluster: &Cluster, member: Option<&Member>, unjoin: Option<Unjoin>) -> C
         unread: false,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Barrier;
-
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_snapshot_that_is_made_while_a_cluster_changes_does_not_replace_the_one_after_the_change() {
-        let world = World::default();
-        let state = ClusterState::new(world.clone());
-        for round in 0..5_000 {
-            let cluster =
-                json!({"metadata": {"name": "taiwan", "labels": {"round": round.to_string()}}, "spec": {}});
-            let cluster = serde_json::from_value(cluster).expect("a Cluster");
-            let begin = Barrier::new(2);
-            std::thread::scope(|threads| {
-                threads.spawn(|| {
-                    begin.wait();
-                    state.rebuild();
-                });
-                begin.wait();
-                world.put_cluster(cluster);
-                state.rebuild();
-            });
-            let seen = state.snapshot().views.first().and_then(|view| view.labels.get("round").cloned());
-            assert_eq!(seen, Some(round.to_string()));
-        }
-    }
-}
