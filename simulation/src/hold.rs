@@ -58,7 +58,14 @@ impl World {
             self.checks.frozen = None;
             return;
         };
-        let frozen = machine.frozen().is_some();
+        let reason = machine.frozen();
+        let frozen = reason.is_some();
+        if frozen != self.checks.frozen.is_some() {
+            self.checks.note(self.now, || match reason {
+                Some(reason) => format!("hub: frozen: {reason}"),
+                None => "hub: not frozen any more".into(),
+            });
+        }
         if self.bug == Bug::FreezeIgnored {
             let dark = self.sites.iter().filter(|site| self.now < site.dark_until).count();
             if frozen {

@@ -219,13 +219,17 @@ impl World {
                 (why, since) = (reason, self.now);
             }
         }
-        for (path, placement) in &self.store.0.lock().data.objects {
+        self.note_decisions();
+        Err(Violation(format!("it did not converge within {} s of the last fault: {why}", CALM_MS / 1000)))
+    }
+
+    /// For the trace of a world that fails.
+    fn note_decisions(&mut self) {
+        for (path, object) in &self.store.0.lock().data.objects {
             if path.contains("/placements/") || path.contains("/clusters/") {
-                self.checks
-                    .note(self.now, || format!("{path}: {} {}", placement["spec"], placement["status"]));
+                self.checks.note(self.now, || format!("{path}: {} {}", object["spec"], object["status"]));
             }
         }
-        Err(Violation(format!("it did not converge within {} s of the last fault: {why}", CALM_MS / 1000)))
     }
 
     /// All is well: now users are served at one site no more, and are to be led away from it.
@@ -271,6 +275,7 @@ impl World {
                 return Ok(());
             }
         }
+        self.note_decisions();
         Err(Violation(format!(
             "users are still sent to {name}, where nothing serves them, {} s after it was lost",
             LED_AWAY_MS / 1000
