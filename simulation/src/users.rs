@@ -254,6 +254,14 @@ pub(crate) fn placed(store: &Store, path: &str) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
+/// Clusters that are not said to be healthy.
+pub(crate) fn unwell(store: &Store) -> usize {
+    let clusters = store.data.objects.iter().filter(|(path, _)| path.contains("/clusters/"));
+    clusters
+        .filter(|(_, cluster)| cluster.pointer("/status/verdict").is_none_or(|verdict| verdict != "Healthy"))
+        .count()
+}
+
 /// The path of a template's Placement.
 pub(crate) fn placement_of(path: &str) -> String {
     let mut parts = path.rsplit('/');

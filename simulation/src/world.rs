@@ -256,7 +256,9 @@ impl World {
         let placed = users::placed(&self.store.0.lock(), users::SERVICE);
         let is_placed = |site: &&Site| placed.contains(&site.name);
         let working = self.sites.iter().filter(is_placed).filter(|site| serves(site, self.now)).count();
-        if answered.is_empty() || working < 2 {
+        // One that flapped is held down for minutes. With the lost one these may be more than half: then nothing moves, on purpose.
+        let unwell = users::unwell(&self.store.0.lock());
+        if answered.is_empty() || working < 2 || 2 * (unwell + 1) > self.sites.len() {
             return Ok(());
         }
         let lost = answered[self.dice.index(answered.len())];
