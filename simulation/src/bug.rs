@@ -1,6 +1,8 @@
 //! Bugs to be planted in the world around the parts, to see that the checks catch them.
 
-use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
+use proto::v1::{
+    self, agent_message::Message as Up, dns_message::Message as DnsUp, hub_message::Message as Down,
+};
 use serde_json::Value;
 
 use crate::story::Story;
@@ -46,7 +48,7 @@ pub enum Bug {
     // No convergence.
     /// Removals and releases are lost on the way, and not sent again.
     LostRemovals,
-    /// The hub does not hear that an agent saw newer epochs than its own.
+    /// The hub does not hear that agents and DNS servers saw newer epochs than its own.
     RestoreUnseen,
     /// The controller's watch swallows changes.
     DeafWatch,
@@ -121,7 +123,7 @@ pub(crate) fn tamper_report(
     wanted: impl Fn(&v1::Key) -> Option<i64>,
 ) {
     match (bug, &mut message.message) {
-        (Bug::RestoreUnseen, Some(Up::Hello(hello))) => hello.epoch = 0,
+        (Bug::RestoreUnseen, Some(Up::Hello(hello))) => (hello.epoch, hello.plans_epoch) = (0, 0),
         (Bug::RestoreUnseen, Some(Up::Heartbeat(heartbeat))) => heartbeat.epoch = 0,
         (Bug::ActedUnheard | Bug::NeverAdopted, Some(Up::Hello(hello))) => hello.acted = None,
         (Bug::VotesLost, Some(Up::Heartbeat(heartbeat))) => heartbeat.votes.clear(),
@@ -134,6 +136,16 @@ pub(crate) fn tamper_report(
         }
         _ => {}
     }
+}
+
+/// What a bug makes of what a DNS server says; nothing if it is lost.
+pub(crate) fn tamper_server(bug: Bug, message: v1::DnsMessage) -> Option<v1::DnsMessage> {
+    let message = match (bug, message.message?) {
+        (Bug::VotesLost, DnsUp::Votes(_)) => return None,
+        (Bug::RestoreUnseen, DnsUp::Hello(hello)) => DnsUp::Hello(v1::DnsHello { epoch: 0, ..hello }),
+        (_, message) => message,
+    };
+    Some(v1::DnsMessage { message: Some(message) })
 }
 
 /// What a bug makes of what survivors say to each other.

@@ -2,7 +2,7 @@
 
 use proto::v1::{self, hub_message::Message as Down};
 
-use crate::bug::{Bug, tamper, tamper_report, tamper_words};
+use crate::bug::{Bug, tamper, tamper_report, tamper_server, tamper_words};
 use crate::check::Violation;
 use crate::net::{Node, delay};
 use crate::world::World;
@@ -57,9 +57,7 @@ impl World {
             while let Some(stream) = &mut server.stream
                 && let Some(message) = server.up.receive(now, open)
             {
-                if self.bug != Bug::VotesLost
-                    || !matches!(message.message, Some(v1::dns_message::Message::Votes(_)))
-                {
+                if let Some(message) = tamper_server(self.bug, message) {
                     stream.said(message);
                 }
             }
