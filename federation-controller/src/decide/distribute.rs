@@ -85,7 +85,7 @@ impl Reconciler {
                     };
                     // What it said is of a copy that may be gone by now; of this one it tells anew.
                     if self.sessions.may_be_gone(&target.name, &desired.key, &template.uid) {
-                        self.world.age_report(key, &target.name);
+                        self.world.give_anew(key, &target.name, &template.uid, spec.epoch);
                     }
                     // Before it is given: an answer to what was asked of it earlier says nothing of this copy.
                     if withdrawn {

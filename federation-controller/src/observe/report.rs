@@ -34,6 +34,8 @@ pub(crate) struct Report {
     pub(crate) down_since_ms: Option<i64>,
     /// Whether `status` came in the agent's present session: an older one is no observation of now.
     pub(crate) current: bool,
+    /// Epoch of the manifest that was given when the copy might have been gone: words of a copy of an older one may be of before that.
+    pub(crate) given_anew: u64,
     /// For Services: how the copy is reached.
     pub(crate) service: Option<v1::ServiceState>,
     /// Whether `service` came in the agent's present session.
@@ -68,7 +70,7 @@ impl Report {
         }
         let changed = *self != before;
         // Nothing that others see.
-        self.applied_now |= applied.result() == v1::ApplyResult::Applied;
+        self.applied_now |= applied.result() == v1::ApplyResult::Applied && self.is_of_now(applied.epoch);
         changed
     }
 
@@ -77,6 +79,18 @@ impl Report {
         self.current = false;
         self.applied_now = false;
         self.service_now = false;
+    }
+
+    /// The copy may be gone, or go just now, and is given anew with a manifest of that epoch.
+    pub(crate) fn give_anew(&mut self, uid: &str, epoch: u64) {
+        self.start(uid);
+        self.age();
+        self.given_anew = epoch;
+    }
+
+    /// Whether words of a copy of that epoch's manifest are of the copy that there is to be. Older agents tell no epoch.
+    fn is_of_now(&self, epoch: u64) -> bool {
+        epoch == 0 || epoch >= self.given_anew
     }
 
     /// Takes in a status; says whether anything changed. `now_ms` is Unix time.
@@ -92,7 +106,7 @@ impl Report {
         self.member_generation = status.member_generation;
         self.status_epoch = status.epoch;
         self.down_since_ms = self.says_down().then(|| self.down_since_ms.unwrap_or(now_ms));
-        self.current = true;
+        self.current = self.is_of_now(status.epoch);
         *self != before
     }
 
@@ -177,6 +191,23 @@ mod tests {
         assert_eq!((report.applied_now, report.applied_generation), (false, Some(1)));
         assert!(!report.applied(&applied("u", 1, v1::ApplyResult::Applied, "")), "others see nothing of it");
         assert!(report.applied_now);
+    }
+
+    #[test]
+    fn words_of_a_copy_that_may_have_gone_since_are_none_of_the_one_that_is_given_anew() {
+        let status =
+            |epoch| v1::ObjectStatus { uid: "u".into(), epoch, status: "{}".into(), ..Default::default() };
+        let is_applied = |epoch| v1::Applied { epoch, ..applied("u", 1, v1::ApplyResult::Applied, "") };
+        let mut report = Report::default();
+        report.status(&status(4), 1);
+        report.give_anew("u", 6);
+        // They were on their way.
+        report.status(&status(4), 1);
+        report.applied(&is_applied(4));
+        assert!(!report.current && !report.applied_now);
+        report.applied(&is_applied(6));
+        report.status(&status(6), 1);
+        assert!(report.current && report.applied_now);
     }
 
     #[test]

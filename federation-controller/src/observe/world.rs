@@ -474,12 +474,9 @@ impl World {
         }
     }
 
-    /// What one member said of a template is of before now.
-    pub(crate) fn age_report(&self, key: &Key, cluster: &str) {
-        if let Some(report) = self.0.write().reports.get_mut(key).and_then(|reports| reports.get_mut(cluster))
-        {
-            Arc::make_mut(report).age();
-        }
+    /// A member's copy of a template may be gone, and is given anew by the decision of that epoch.
+    pub(crate) fn give_anew(&self, key: &Key, cluster: &str, uid: &str, epoch: u64) {
+        self.report(key, cluster, |report| report.give_anew(uid, epoch));
     }
 
     /// A member does not hold the copy of the template of that uid: forgets how it was reached before, if it was a Service's. Whether it was.
