@@ -14,6 +14,7 @@ mod connects;
 mod contract;
 mod conversion;
 mod crd;
+mod crd_schemas;
 mod creates;
 mod decoding;
 mod definitions;
