@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use apimachinery::{FieldError, FieldPath, apply, jsonpath::JsonPath, table::CREATION_DESCRIPTION};
+use apimachinery::{
+    FieldError, FieldPath, apply, json::go_type, jsonpath::JsonPath, numbers, patch::printed,
+    table::CREATION_DESCRIPTION,
+};
 use jiff::Timestamp;
 use kube_schema::{Schemas, structural::Structural};
 use serde_json::{Value, json};
@@ -175,6 +178,22 @@ impl Custom {
     }
 }
 
+/// A float from here on is no int64: Go makes the least one of it.
+const LONG: f64 = 9_223_372_036_854_775_808.0;
+
+/// A value as client-go prints what a JSONPath has found.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "<no value>".to_owned(),
+        Value::Array(_) | Value::Object(_) => {
+            // Go's JSON can stand in HTML.
+            value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+        }
+        Value::Number(number) if number.is_f64() => number.as_f64().map(numbers::general).unwrap_or_default(),
+        other => printed(other),
+    }
+}
+
 impl PrinterColumn {
     /// The column that a version has if it names none.
     pub(crate) fn age() -> Option<Self> {
@@ -203,18 +222,51 @@ impl PrinterColumn {
     pub(crate) fn cell(&self, object: &Value, now: Timestamp) -> Value {
         let Some(value) = self.path.first(object) else { return Value::Null };
         match (self.kind.as_str(), value) {
-            (_, Value::Null) => Value::Null,
-            ("string", Value::String(text)) => text.as_str().into(),
-            ("string", other) => other.to_string().into(),
-            ("integer", Value::Number(number)) => number
-                .as_i64()
-                .or_else(|| number.as_f64().map(|number| number as i64))
-                .map_or(Value::Null, Value::from),
+            ("string", value) => text(value).into(),
+            ("integer", Value::Number(number)) => {
+                let float =
+                    || number.as_f64().map(|float| if float.abs() < LONG { float as i64 } else { i64::MIN });
+                number.as_i64().or_else(float).map_or(Value::Null, Value::from)
+            }
             ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
+            ("date", Value::String(text)) if matches!(text.as_str(), "" | "null") => "<unknown>".into(),
             ("date", Value::String(text)) => {
                 since(text, now).unwrap_or_else(|| "<invalid>".to_owned()).into()
             }
             _ => Value::Null,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_printed_as_client_go_prints_them() {
+        let cell = |kind: &str, value: Value| {
+            let path = JsonPath::parse(".x").expect("a path");
+            let (name, format, description) = Default::default();
+            let column =
+                PrinterColumn { name, kind: kind.to_owned(), format, description, priority: 0, path };
+            column.cell(&json!({"x": value}), Timestamp::UNIX_EPOCH)
+        };
+        for (value, expect) in [
+            (json!(null), "<no value>"),
+            (json!("a\nb"), "a\nb"),
+            (json!(true), "true"),
+            (json!(1.5), "1.5"),
+            (json!(1e30), "1e+30"),
+            (json!(-1e-6), "-1e-06"),
+            (json!([1.5, null, {"a": "<&>"}]), r#"[1.5,null,{"a":"\u003c\u0026\u003e"}]"#),
+        ] {
+            assert_eq!(cell("string", value.clone()), expect, "{value}");
+        }
+        assert_eq!(cell("integer", json!(1e30)), i64::MIN);
+        assert_eq!(cell("integer", json!(1.5)), 1);
+        assert_eq!(cell("integer", json!("1")), Value::Null);
+        assert_eq!(cell("date", json!("")), "<unknown>");
+        assert_eq!(cell("date", json!(5)), Value::Null);
+        assert_eq!(cell("boolean", json!(null)), Value::Null);
     }
 }

@@ -104,9 +104,10 @@ fn read_version(object: &Value, version: &Value, versions: &[Value]) -> Result<C
         return Err(ReadError::Rule { version: name, path: error.path, why: error.detail });
     }
     let columns = version["additionalPrinterColumns"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut columns: Vec<_> = columns
+    // A path that is none ends the list, as in kube-apiserver.
+    let mut read: Vec<_> = columns
         .iter()
-        .filter_map(|column| {
+        .map_while(|column| {
             Some(PrinterColumn {
                 name: text(&column["name"]),
                 kind: text(&column["type"]),
@@ -126,7 +127,7 @@ fn read_version(object: &Value, version: &Value, versions: &[Value]) -> Result<C
         })
         .collect();
     if columns.is_empty() {
-        columns.extend(PrinterColumn::age());
+        read.extend(PrinterColumn::age());
     }
     let scale = &version["subresources"]["scale"];
     let scale = scale.is_object().then(|| ScalePaths {
@@ -140,8 +141,9 @@ fn read_version(object: &Value, version: &Value, versions: &[Value]) -> Result<C
         storage_version: String::new(),
         converter: None,
         schema,
+        stored_schema: None,
         published,
-        columns,
+        columns: read,
         scale,
         deprecation: (version["deprecated"] == true).then(|| deprecation(object, version, versions)),
         selectable: Vec::new(),
