@@ -28,6 +28,8 @@ pub(crate) struct Custom {
     pub(crate) converter: Option<Arc<Converter>>,
     /// Its structural schema.
     pub(crate) schema: Structural,
+    /// That of the version in which objects are stored, if it is another one and no webhook converts them.
+    pub(crate) stored_schema: Option<Arc<Structural>>,
     /// The same as it was written, for OpenAPI.
     pub(crate) published: Value,
     /// Columns of its Table, after the name.
@@ -89,7 +91,7 @@ fn settle_numbers(value: &mut Value) {
             // At the ends of the range the cast saturates.
             if let Some((float, whole)) = whole
                 && whole as f64 == float
-                && whole != i64::MAX
+                && !matches!(whole, i64::MIN | i64::MAX)
             {
                 *number = whole.into();
             }
@@ -100,26 +102,40 @@ fn settle_numbers(value: &mut Value) {
     }
 }
 
+fn complete(schema: &Structural, object: &mut Value) {
+    schema.prune(object, true);
+    schema.prune_nulls(object);
+    schema.fill_defaults(object);
+    settle_numbers(object);
+}
+
 impl Custom {
-    /// An object in the form in which it is stored.
+    /// An object in the form in which it is stored: what the version that it is stored in does not specify is lost.
     pub(crate) fn to_stored(&self, mut object: Value) -> Value {
         object["apiVersion"] = self.storage_version.as_str().into();
+        if let Some(stored) = &self.stored_schema {
+            stored.prune(&mut object, true);
+        }
         object
     }
 
-    /// An object of this version from its stored form: the schema may have changed since it was written.
+    /// An object of this version from its stored form: the schema may have changed since it was written. Defaults are those of the version
+    /// that it is stored in; this one's are for what is sent in it.
     pub(crate) fn to_served(&self, mut object: Value) -> Value {
         object["apiVersion"] = self.api_version.as_str().into();
-        self.complete(&mut object);
+        match &self.stored_schema {
+            Some(stored) => {
+                complete(stored, &mut object);
+                self.schema.prune(&mut object, true);
+            }
+            None => self.complete(&mut object),
+        }
         object
     }
 
     /// Drops what the schema does not specify, and null where it is no value; fills defaults in.
     pub(crate) fn complete(&self, object: &mut Value) {
-        self.schema.prune(object, true);
-        self.schema.prune_nulls(object);
-        self.schema.fill_defaults(object);
-        settle_numbers(object);
+        complete(&self.schema, object);
     }
 
     /// The same for the result of an apply: an invalid null stays, and is refused. kube-apiserver drops it when it decodes an object, and the result of a

@@ -75,6 +75,13 @@ impl Definition {
         let storage_version = format!("{}/{storage}", definition.group);
         let selectable = selectable_fields(versions);
         let converter = Converter::read(&spec["conversion"]).map(Arc::new);
+        let stored_schema = match versions.iter().find(|version| version["storage"] == true) {
+            // Nobody else reads it then.
+            Some(version) if converter.is_none() && versions.len() > 1 => {
+                Some(Arc::new(structural(version)?))
+            }
+            _ => None,
+        };
         for version in versions.iter().filter(|version| version["served"] == true) {
             let custom = Custom {
                 terminating: stored.meta.deleting,
@@ -82,6 +89,7 @@ impl Definition {
                 storage_version: storage_version.clone(),
                 selectable: selectable.clone(),
                 converter: converter.clone(),
+                stored_schema: stored_schema.clone().filter(|_| version["storage"] != true),
                 ..read_version(&object, version, versions)?
             };
             definition.kinds.push(Arc::new(kind(&definition, spec, version, custom)));
@@ -91,15 +99,26 @@ impl Definition {
     }
 }
 
+/// The schema of a version, as it was written.
+fn published(version: &Value) -> Value {
+    match &version["schema"]["openAPIV3Schema"] {
+        schema @ Value::Object(_) => schema.clone(),
+        _ => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+    }
+}
+
+fn structural(version: &Value) -> Result<Structural, ReadError> {
+    Structural::parse(&published(version)).map_err(|source| {
+        let version = version["name"].as_str().unwrap_or_default().to_owned();
+        ReadError::Schema { version, source }
+    })
+}
+
 fn read_version(object: &Value, version: &Value, versions: &[Value]) -> Result<Custom, ReadError> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let name = text(&version["name"]);
-    let published = match &version["schema"]["openAPIV3Schema"] {
-        schema @ Value::Object(_) => schema.clone(),
-        _ => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
-    };
-    let mut schema = Structural::parse(&published)
-        .map_err(|source| ReadError::Schema { version: name.clone(), source })?;
+    let published = published(version);
+    let mut schema = structural(version)?;
     if let Some(error) = schema.compile_rules().into_iter().find(|error| error.stops) {
         return Err(ReadError::Rule { version: name, path: error.path, why: error.detail });
     }
