@@ -36,7 +36,7 @@ async fn rules_in_cel_are_checked_when_they_are_written_and_when_they_are_asked(
     let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, TABS, Some(even)).await;
     assert_eq!(
         status["message"],
-        r#"CronTab.stable.example.com "even" is invalid: spec.replicas: Invalid value: "object": 2 is even"#
+        r#"CronTab.stable.example.com "even" is invalid: spec.replicas: Invalid value: 2 is even"#
     );
     let mut wrong = tab("wrong");
     wrong["spec"]["image"] = 3.into();

@@ -39,8 +39,8 @@ pub(super) fn check(checks: &Checks, value: &Value, path: &str, faults: &mut Vec
         let valid = outcomes.iter().filter(|found| found.is_empty()).count();
         if valid < outcomes.len() {
             let none = if valid == 0 { ". None validated" } else { "" };
-            faults.push(about(format!("{path:?} must validate all the schemas (allOf){none}")));
             faults.extend(outcomes.into_iter().flatten());
+            faults.push(about(format!("{path:?} must validate all the schemas (allOf){none}")));
         }
     }
     if let Some(schema) = &checks.not

@@ -105,6 +105,14 @@ fn unique(list: &ListKind, items: &[Value], path: &str, faults: &mut Vec<FieldEr
         let identity = match list {
             ListKind::Unsaid | ListKind::Atomic => return,
             ListKind::Set => item.clone(),
+            ListKind::Map(_) if !item.is_object() => {
+                if !item.is_null() {
+                    let detail = "must be an object for an array of list-type map";
+                    let path = FieldPath::new(format!("{path}[{at}]"));
+                    faults.push(FieldError::invalid(&path, item.clone(), detail));
+                }
+                continue;
+            }
             ListKind::Map(keys) => {
                 let entries = keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
                 Value::Object(entries.collect::<Map<_, _>>())
@@ -124,7 +132,7 @@ fn embedded(map: &Map<String, Value>, path: &str, faults: &mut Vec<FieldError>) 
     for name in ["apiVersion", "kind"] {
         let place = FieldPath::new(below(path, name));
         match map.get(name) {
-            None => faults.push(FieldError::required(&place, "must not be empty")),
+            None => faults.push(FieldError::required(&place, "")),
             Some(Value::String(text)) if text.is_empty() => {
                 faults.push(FieldError::invalid(&place, "", "must not be empty"));
             }

@@ -209,11 +209,18 @@ impl Walk {
             if self.is_over() {
                 return;
             }
-            self.rule(rule, schema, own.clone(), before.clone(), path);
+            self.rule(rule, (schema, value), own.clone(), before.clone(), path);
         }
     }
 
-    fn rule(&mut self, rule: &Rule, schema: &Structural, own: CelValue, old: Option<CelValue>, path: &str) {
+    fn rule(
+        &mut self,
+        rule: &Rule,
+        (schema, value): (&Structural, &Value),
+        own: CelValue,
+        old: Option<CelValue>,
+        path: &str,
+    ) {
         let old = match (rule.optional_old, old) {
             (true, old) => CelValue::Optional(old.map(Arc::new)),
             (false, Some(old)) => old,
@@ -244,7 +251,9 @@ impl Walk {
                         _ => None,
                     }
                 });
-                self.faults.push(told(rule.reason, &at, kind, &made.unwrap_or_else(text)));
+                // The value is told, unless it has parts.
+                let value = Some(value).filter(|_| !matches!(schema.kind, Some(Type::Object | Type::Array)));
+                self.faults.push(told(rule.reason, &at, value, &made.unwrap_or_else(text)));
             }
             Ok(_) => self.faults.push(fault(FieldReason::Invalid, &at, kind, "must evaluate to a bool")),
             Err(EvalError::Budget) => {
@@ -254,7 +263,8 @@ impl Walk {
                 return;
             }
             Err(error) => {
-                let detail = format!("{error} evaluating rule: {}", text());
+                let named = rule.message.as_deref().unwrap_or(&rule.source).trim();
+                let detail = format!("{error} evaluating rule: {named}");
                 self.faults.push(fault(FieldReason::Invalid, &at, kind, &detail));
             }
         }
@@ -262,12 +272,13 @@ impl Walk {
     }
 }
 
-fn told(reason: FieldReason, path: &str, kind: &str, detail: &str) -> FieldError {
+fn told(reason: FieldReason, path: &str, value: Option<&Value>, detail: &str) -> FieldError {
     let field = FieldPath::new(path);
     match reason {
         FieldReason::Forbidden => FieldError::forbidden(&field, detail),
         FieldReason::Required => FieldError::required(&field, detail),
-        reason => fault(reason, path, kind, detail),
+        FieldReason::Duplicate => FieldError::new(reason, &field, value, ""),
+        reason => FieldError::new(reason, &field, value, detail),
     }
 }
 
@@ -300,7 +311,7 @@ mod tests {
         assert!(faults(plain.clone(), json!({"min": 1, "max": 2}), None).is_empty());
         assert_eq!(
             faults(plain, json!({"min": 3, "max": 2}), None),
-            [r#"spec: Invalid value: "object": failed rule: self.min <= self.max"#]
+            ["spec: Invalid value: failed rule: self.min <= self.max"]
         );
         let full = scaled(json!({"rule": "self.min <= self.max", "message": "no",
             "messageExpression": "'min %d is above %d'.format([self.min, self.max])",
@@ -317,7 +328,7 @@ mod tests {
         assert!(faults(fixed.clone(), json!({"name": "a"}), None).is_empty());
         assert_eq!(
             faults(fixed, json!({"name": "b"}), Some(json!({"name": "a"}))),
-            [r#"spec: Invalid value: "object": name is immutable"#]
+            ["spec: Invalid value: name is immutable"]
         );
         let once = scaled(
             json!({"rule": "!oldSelf.hasValue() || self.name == oldSelf.value().name", "optionalOldSelf": true}),
@@ -331,7 +342,7 @@ mod tests {
         let schema = scaled(json!({"rule": "self.min > 1"}));
         assert_eq!(
             faults(schema.clone(), json!({}), None),
-            [r#"spec: Invalid value: "object": no such key: min evaluating rule: failed rule: self.min > 1"#]
+            [r#"spec: Invalid value: "object": no such key: min evaluating rule: self.min > 1"#]
         );
         assert!(faults(schema, json!({"min": 0}), Some(json!({"min": 0}))).is_empty());
     }
