@@ -66,15 +66,44 @@ impl ScalePaths {
     /// Replicas in spec and status must not be negative (`customResourceValidator.ValidateScaleSpec` and `ValidateScaleStatus`).
     fn check(&self, object: &Value, errors: &mut Vec<FieldError>) {
         for pointer in [&self.spec_replicas, &self.status_replicas] {
-            let Some(count) = object.pointer(pointer).and_then(Value::as_i64) else { continue };
+            let path = pointer.replace('/', ".");
+            let count = match number(object, pointer) {
+                Ok(count) => count,
+                Err(why) => {
+                    errors.push(FieldError::invalid(&FieldPath::new(path), 0, &why));
+                    continue;
+                }
+            };
+            let Some(count) = count else { continue };
             let detail = match count {
                 ..0 => "should be a non-negative integer".to_owned(),
                 _ if count > i64::from(i32::MAX) => format!("should be less than or equal to {}", i32::MAX),
                 _ => continue,
             };
-            errors.push(FieldError::invalid(&FieldPath::new(pointer.replace('/', ".")), count, &detail));
+            errors.push(FieldError::invalid(&FieldPath::new(path), count, &detail));
         }
     }
+}
+
+/// The number at a JSON pointer, if there is one, or what Go says of what stands there or on the way (`unstructured.NestedInt64`).
+fn number(object: &Value, pointer: &str) -> Result<Option<i64>, String> {
+    let fault = |path: &str, value: &Value, wanted: &str| {
+        let (text, kind) = (printed(value), go_type(value));
+        format!("{path} accessor error: {text} is of the type {kind}, expected {wanted}")
+    };
+    let (mut at, mut path) = (object, String::new());
+    for step in pointer.split('/').skip(1) {
+        path = format!("{path}.{step}");
+        match at {
+            Value::Null => return Ok(None),
+            Value::Object(map) => match map.get(step) {
+                Some(inner) => at = inner,
+                None => return Ok(None),
+            },
+            other => return Err(fault(&path, other, "map[string]interface{}")),
+        }
+    }
+    at.as_i64().map(Some).ok_or_else(|| fault(&path, at, "int64"))
 }
 
 /// Reads numbers as Go does: 1.0 and 1e2 are 1 and 100, which integers of typed clients can be read from, and what is no int64 is a float.
@@ -151,22 +180,31 @@ impl Custom {
         self.schema.prune(&mut object.clone(), true)
     }
 
-    /// All errors of an object, and of the change from `old`.
-    pub(crate) fn validate(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+    /// Whether rules are not asked where there is such an error: what is missing or has the wrong type would only make them fail, and hide
+    /// what is wrong.
+    pub(crate) fn is_blocking(error: &FieldError) -> bool {
+        use apimachinery::FieldReason::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+        matches!(error.reason, NotSupported | Required | TooLong | TooMany | TypeInvalid)
+    }
+
+    /// All errors of an object, and of the change from `old`. `blocked` says whether its metadata has errors for which rules are not asked.
+    pub(crate) fn validate(
+        &self,
+        object: &Value,
+        old: Option<&Value>,
+        blocked: bool,
+        errors: &mut Vec<FieldError>,
+    ) {
         let mut found = self.schema.check(object, old);
         if let Some(paths) = &self.scale {
             paths.check(object, &mut found);
         }
-        // What is missing or has the wrong type would only make rules fail, and hide what is wrong.
-        let blocking = found.iter().any(|error| {
-            use apimachinery::FieldReason::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
-            matches!(error.reason, NotSupported | Required | TooLong | TooMany | TypeInvalid)
-        });
+        let blocked = blocked || found.iter().any(Self::is_blocking);
         errors.extend(found);
         if !self.schema.has_rules() {
             return;
         }
-        if blocking {
+        if blocked {
             let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
             errors.push(FieldError::invalid(&FieldPath::new("<nil>"), Value::Null, detail));
         } else {

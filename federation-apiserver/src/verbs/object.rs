@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::ratchet;
 use crate::{
+    crd::Custom,
     deletion,
     kinds::check_cluster_selector,
     registry::{ErrorList, Generation, Kind, Registry},
@@ -194,7 +195,8 @@ pub enum EndpointScope {
     Any,
 }
 
-/// All errors of an object, and of the change from `old` if there is one.
+/// All errors of an object, and of the change from `old` if there is one. What is wrong with a change of metadata is told twice where
+/// kube-apiserver does so: before an update of any kind (`rest.BeforeUpdate`), and again by the rules of the kind.
 pub(super) fn validate(
     kind: &Kind,
     object: &Value,
@@ -263,11 +265,18 @@ fn errors_of(
         check_places(kind, object, old, &mut errors);
     }
     if let Some(custom) = &kind.custom {
-        errors.gather(|errors| custom.validate(object, old, errors));
+        if old.is_some() {
+            let again: Vec<_> = errors.iter().filter(|error| is_of_metadata(&error.field)).cloned().collect();
+            errors.extend(again);
+        }
+        let blocked = errors.iter().any(Custom::is_blocking);
+        errors.gather(|errors| custom.validate(object, old, blocked, errors));
     }
     if let Some(old) = old {
         changes(object, old, &mut errors);
-        validate_finalizers(object, old, &mut errors);
+        let added = added_finalizers(object, old);
+        errors.extend(added.clone());
+        errors.extend(added);
     }
     Ok(errors)
 }
@@ -281,6 +290,10 @@ fn refuse(kind: &Kind, object: &Value, errors: &ErrorList) -> Result<(), ApiErro
     // Go has one type of Events, in the core group.
     let group = if kind.kind == "Event" && kind.built_in { "" } else { kind.group };
     Err(ApiError::invalid(group, kind.kind, name, errors))
+}
+
+fn is_of_metadata(field: &str) -> bool {
+    field.starts_with("metadata.")
 }
 
 fn is_below_status(field: &str) -> bool {
@@ -320,20 +333,21 @@ fn check_finalizer_names(object: &Value, errors: &mut ErrorList) {
 }
 
 /// While an object is being deleted, finalizers may only go.
-fn validate_finalizers(object: &Value, old: &Value, errors: &mut ErrorList) {
+fn added_finalizers(object: &Value, old: &Value) -> Option<FieldError> {
     if !old["metadata"]["deletionTimestamp"].is_string() {
-        return;
+        return None;
     }
     let before: HashSet<_> = deletion::finalizers(old).into_iter().collect();
     let added: Vec<_> =
         deletion::finalizers(object).into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
-    if !added.is_empty() {
-        let detail = format!(
-            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-            added.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
-        );
-        errors.push(FieldError::forbidden(&FieldPath::new("metadata.finalizers"), &detail));
+    if added.is_empty() {
+        return None;
     }
+    let detail = format!(
+        "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+        added.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+    );
+    Some(FieldError::forbidden(&FieldPath::new("metadata.finalizers"), &detail))
 }
 
 /// The version that a written object must replace; empty for any, as `0` is in Go.

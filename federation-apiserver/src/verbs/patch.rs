@@ -324,7 +324,8 @@ fn check_uid(call: &Call, patch: &Patch, next: &Value, own: &str) -> Result<(), 
         return Err(ApiError::uid_conflict(&call.resource(), call.name(), uid, own));
     }
     let error = FieldError::invalid(&FieldPath::new("metadata.uid"), uid, "field is immutable");
-    Err(ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[error]))
+    // Told by two, as [`object::validate`] says.
+    Err(ApiError::invalid(call.kind.group, call.kind.kind, call.name(), &[error.clone(), error]))
 }
 
 fn refuse(call: &Call, error: &PatchError) -> ApiError {
