@@ -217,6 +217,26 @@ pub(super) fn validate_by(
     refuse(kind, object, &errors_of(kind, changes, object, old, endpoint_scope)?)
 }
 
+/// The same of a write of nothing but the status. That of a custom kind is checked by itself, and told of so.
+pub(super) fn validate_status(
+    kind: &Kind,
+    changes: fn(&Value, &Value, &mut ErrorList),
+    object: &Value,
+    old: Option<&Value>,
+    endpoint_scope: EndpointScope,
+) -> Result<(), ApiError> {
+    let errors = errors_of(kind, changes, object, old, endpoint_scope)?.into_iter().map(|mut error| {
+        if kind.custom.is_some() && is_below_status(&error.field) {
+            let (whole, rest) =
+                (format!("{} in body", error.field), error.field.trim_start_matches("status"));
+            let own = format!("{} in body", rest.trim_start_matches('.'));
+            error.message = error.message.replace(&whole, &own);
+        }
+        error
+    });
+    refuse(kind, object, &errors.collect())
+}
+
 /// All errors of an object that comes back, but for those of what was kept of it, in the form of a new object.
 pub(super) fn validate_restored(
     kind: &Kind,

@@ -139,7 +139,11 @@ fn validate(call: &Call, object: &Value, old: &Value) -> Result<(), ApiError> {
     let kind = &*call.kind;
     let part = call.path.subresource.as_deref().and_then(|name| kind.subresource(name)?.validate);
     let changes = part.unwrap_or(kind.validate_update);
-    object::validate_by(kind, changes, object, Some(old), call.shared.endpoint_scope)
+    let validate = match call.path.subresource.as_deref() {
+        Some("status") => object::validate_status,
+        _ => object::validate_by,
+    };
+    validate(kind, changes, object, Some(old), call.shared.endpoint_scope)
 }
 
 /// Lets the webhooks change an arranged object, whose fields are owned already, and checks what comes of it.
