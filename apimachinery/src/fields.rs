@@ -57,7 +57,11 @@ impl FieldSelector {
             let not_understood =
                 || FieldSelectorError::Term { selector: text.to_owned(), term: term.to_owned() };
             let (field, value, equal) = split_term(term).ok_or_else(not_understood)?;
-            terms.push(Term { field: field.to_owned(), value: unescape(value)?, equal });
+            let value = unescape(value)?;
+            // No field and no value is no term, as in Kubernetes.
+            if !(field.is_empty() && value.is_empty()) {
+                terms.push(Term { field: field.to_owned(), value, equal });
+            }
         }
         Ok(Self { terms })
     }

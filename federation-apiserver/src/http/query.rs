@@ -1,6 +1,8 @@
 //! Query strings, and the option structs that Kubernetes reads from them.
 
-use apimachinery::{ApiError, FieldError, FieldPath, fields::FieldSelector, labels::Selector};
+use apimachinery::{
+    ApiError, FieldError, FieldPath, fields::FieldSelector, labels::Selector, status::Reason,
+};
 use serde_json::Value;
 
 /// A decoded query string.
@@ -110,8 +112,8 @@ pub(crate) struct ListOptions {
     pub limit: usize,
     /// Token of the next page.
     pub continuation: Option<String>,
-    /// The version asked for; none is the newest.
-    pub resource_version: Option<u64>,
+    /// The version asked for, as it was written; none is the newest.
+    pub version_text: Option<String>,
     /// How it binds.
     pub version_match: Option<VersionMatch>,
     /// Whether changes are asked for rather than a list.
@@ -125,94 +127,123 @@ pub(crate) struct ListOptions {
 }
 
 impl ListOptions {
-    /// Reads and checks the options of a list or watch.
+    /// Reads and checks the options of a list or watch. What is no value of its type is told first.
     pub(crate) fn parse(query: &Query) -> Result<Self, ApiError> {
-        let watch = query.flag("watch");
-        let mut errors = Vec::new();
-        let version_text = query.get("resourceVersion");
-        let resource_version = version_text
-            .map(|text| {
-                text.parse::<u64>().map_err(|_| {
-                    ApiError::bad_request(format!(
-                        "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
-                    ))
-                })
-            })
-            .transpose()?;
-        let path = FieldPath::new("resourceVersionMatch");
-        let version_match = match query.get("resourceVersionMatch") {
-            None => None,
-            Some("NotOlderThan") => Some(VersionMatch::NotOlderThan),
-            Some("Exact") => Some(VersionMatch::Exact),
-            Some(other) => {
-                errors.push(FieldError::not_supported(&path, other, &["Exact", "NotOlderThan", ""]));
-                None
-            }
+        let refused = |error: String| ApiError::bad_request(error);
+        let mut options = Self {
+            labels: Selector::parse(query.get("labelSelector").unwrap_or_default())
+                .map_err(|error| refused(error.to_string()))?,
+            fields: FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())
+                .map_err(|error| refused(error.to_string()))?,
+            // Below zero means none, as for kube-apiserver.
+            limit: usize::try_from(query.number("limit")?.unwrap_or_default().max(0)).unwrap_or(usize::MAX),
+            continuation: query.get("continue").map(str::to_owned),
+            version_text: query.get("resourceVersion").map(str::to_owned),
+            version_match: None,
+            watch: query.flag("watch"),
+            bookmarks: query.flag("allowWatchBookmarks"),
+            send_initial_events: query.flag_if_set("sendInitialEvents"),
+            timeout_seconds: query.number("timeoutSeconds")?,
         };
-        let send_initial_events = query.flag_if_set("sendInitialEvents");
-        let given = query.get("resourceVersionMatch").is_some();
-        if watch {
-            if send_initial_events.is_some() && version_match != Some(VersionMatch::NotOlderThan) {
-                errors.push(FieldError::forbidden(
-                    &path,
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                ));
-            } else if given && send_initial_events.is_none() {
-                errors.push(FieldError::forbidden(
-                    &path,
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                ));
-            }
-        } else {
-            if send_initial_events.is_some() {
-                errors.push(FieldError::forbidden(
-                    &FieldPath::new("sendInitialEvents"),
-                    "sendInitialEvents is forbidden for list",
-                ));
-            }
-            if given && version_text.is_none() {
-                errors.push(FieldError::forbidden(
-                    &path,
-                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
-                ));
-            }
-            if given && query.get("continue").is_some() {
-                errors.push(FieldError::forbidden(
-                    &path,
-                    "resourceVersionMatch is forbidden when continue is provided",
-                ));
-            }
-            if version_match == Some(VersionMatch::Exact) && resource_version == Some(0) {
-                errors.push(FieldError::forbidden(
-                    &path,
-                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-                ));
-            }
+        let mut how = query.get("resourceVersionMatch");
+        // `SetListOptionsDefaults`: a watch from the beginning sends what is there, and ends that with a bookmark for those who take some.
+        let from_start = matches!(options.version_text.as_deref(), None | Some("0"));
+        if options.watch && from_start && how.is_none() && options.send_initial_events.is_none() {
+            options.send_initial_events = Some(true);
+            how = Some("NotOlderThan");
         }
+        let errors = if options.watch { options.watch_faults(how) } else { options.list_faults(how) };
         if !errors.is_empty() {
             return Err(invalid(&errors));
         }
-        let continuation = query.get("continue").map(str::to_owned);
-        if continuation.is_some() && resource_version.is_some_and(|version| version > 0) {
-            return Err(ApiError::bad_request(
-                "specifying resource version is not allowed when using continue",
-            ));
+        options.version_match = match how {
+            Some("NotOlderThan") => Some(VersionMatch::NotOlderThan),
+            Some("Exact") => Some(VersionMatch::Exact),
+            _ => None,
+        };
+        Ok(options)
+    }
+
+    /// `ValidateListOptions` of a list; `how` is its resourceVersionMatch.
+    fn list_faults(&self, how: Option<&str>) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        if let Some(how) = how {
+            let path = FieldPath::new("resourceVersionMatch");
+            let mut forbid = |why: &str| errors.push(FieldError::forbidden(&path, why));
+            if self.version_text.is_none() {
+                forbid("resourceVersionMatch is forbidden unless resourceVersion is provided");
+            }
+            if self.continuation.is_some() {
+                forbid("resourceVersionMatch is forbidden when continue is provided");
+            }
+            if !matches!(how, "Exact" | "NotOlderThan") {
+                errors.push(FieldError::not_listed(&path, how, &["Exact", "NotOlderThan", ""]));
+            }
+            if how == "Exact" && self.version_text.as_deref() == Some("0") {
+                let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+                errors.push(FieldError::forbidden(&path, why));
+            }
         }
-        Ok(Self {
-            labels: Selector::parse(query.get("labelSelector").unwrap_or_default())
-                .map_err(|error| ApiError::bad_request(error.to_string()))?,
-            fields: FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())
-                .map_err(|error| ApiError::bad_request(error.to_string()))?,
-            // Below zero means none, as for kube-apiserver.
-            limit: usize::try_from(query.number("limit")?.unwrap_or_default().max(0)).unwrap_or(usize::MAX),
-            continuation,
-            resource_version,
-            version_match,
-            watch,
-            bookmarks: query.flag("allowWatchBookmarks"),
-            send_initial_events,
-            timeout_seconds: query.number("timeoutSeconds")?,
-        })
+        if self.send_initial_events.is_some() {
+            let path = FieldPath::new("sendInitialEvents");
+            errors.push(FieldError::forbidden(&path, "sendInitialEvents is forbidden for list"));
+        }
+        errors
+    }
+
+    /// The same of a watch.
+    fn watch_faults(&self, how: Option<&str>) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        let path = FieldPath::new("resourceVersionMatch");
+        let mut forbid = |why: &str| errors.push(FieldError::forbidden(&path, why));
+        if self.send_initial_events.is_some() && how != Some("NotOlderThan") {
+            forbid("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+        }
+        let Some(how) = how else { return errors };
+        if self.send_initial_events.is_none() {
+            forbid("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+        }
+        if how != "NotOlderThan" {
+            errors.push(FieldError::not_listed(&path, how, &["NotOlderThan"]));
+        }
+        if self.continuation.is_some() {
+            let why = "resourceVersionMatch is forbidden when continue is provided";
+            errors.push(FieldError::forbidden(&path, why));
+        }
+        errors
+    }
+
+    /// Whether no certain version is asked for: whichever is at hand will do.
+    pub(crate) fn any_version(&self) -> bool {
+        self.version_text.as_deref() == Some("0")
+    }
+
+    /// The version that a list asks for.
+    pub(crate) fn list_version(&self) -> Result<Option<u64>, ApiError> {
+        self.version().map_err(|why| ApiError::bad_request(format!("invalid resource version: {why}")))
+    }
+
+    /// The version that a watch asks for. kube-apiserver has no word for one that is none.
+    pub(crate) fn watch_version(&self) -> Result<Option<u64>, ApiError> {
+        self.version().map_err(|why| ApiError::new(500, Reason::Unknown, why))
+    }
+
+    fn version(&self) -> Result<Option<u64>, String> {
+        self.version_text.as_deref().map(parse_version).transpose()
+    }
+}
+
+/// Reads a resourceVersion, or says what is wrong with it.
+fn parse_version(text: &str) -> Result<u64, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(version) if digits => Ok(version),
+        _ => {
+            let why = if digits { "value out of range" } else { "invalid syntax" };
+            Err(format!(
+                "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
+            ))
+        }
     }
 }
 
@@ -324,6 +355,30 @@ mod tests {
                 (400, r#"strconv.ParseInt: parsing "": invalid syntax"#)
             );
         }
+    }
+
+    #[test]
+    fn a_version_that_is_none_is_a_fault_of_whoever_reads_it() {
+        let options = |query: &str| ListOptions::parse(&Query::parse(query)).unwrap();
+        let why = r#"resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax"#;
+        let error = options("resourceVersion=x").list_version().unwrap_err();
+        assert_eq!((error.code, error.message), (400, format!("invalid resource version: {why}")));
+        let error = options("watch=1&resourceVersion=x").watch_version().unwrap_err();
+        assert_eq!((error.code, error.message.as_str()), (500, why));
+        let error = options("resourceVersion=99999999999999999999").list_version().unwrap_err();
+        assert!(error.message.ends_with("value out of range"), "{error}");
+        assert_eq!(options("resourceVersion=7").list_version().unwrap(), Some(7));
+    }
+
+    #[test]
+    fn what_is_no_number_is_told_before_what_does_not_go_together() {
+        let told = |query: &str| ListOptions::parse(&Query::parse(query)).unwrap_err();
+        assert_eq!(told("limit=x&resourceVersionMatch=Nope").code, 400);
+        let error = told("watch=1&sendInitialEvents=true&resourceVersionMatch=Exact");
+        let fields = error.to_value()["details"]["causes"].as_array().map_or(0, Vec::len);
+        assert_eq!((error.code, fields), (422, 2));
+        assert_eq!(told("watch=1&continue=x").code, 422, "a watch from the beginning lists first");
+        assert!(ListOptions::parse(&Query::parse("watch=1&continue=x&resourceVersion=5")).is_ok());
     }
 
     #[test]

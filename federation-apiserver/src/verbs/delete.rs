@@ -15,7 +15,6 @@ use crate::{
     admission::{self, webhook},
     crd::{self, conversion},
     deletion::{self, DeleteDecision, DeleteOptions, Propagation},
-    encode::ListMeta,
     http::{Body, query},
     store::{Key, Stored, Write, WriteError},
 };
@@ -85,7 +84,7 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
     }
     let (options, dry_run) = options(call)?;
     warn_of_orphans(call, &options);
-    let chosen = list::chosen(call).await?;
+    let (chosen, meta) = list::chosen(call).await?;
     // Told as they were found, as kube-apiserver does it. As text, which is all that a list needs: parsed, a collection
     // takes many times its size.
     let found = conversion::seen_all(&call.shared.storage, &call.kind, chosen.clone()).await?;
@@ -106,8 +105,6 @@ pub(super) async fn delete_collection(call: &mut Call) -> Result<Response<Body>,
             told_at_most = 2 * told.len() + TOLD_MANY;
         }
     }
-    let meta =
-        ListMeta { resource_version: call.shared.storage.snapshot().revision(), ..ListMeta::default() };
     Ok(call.finish(list::answer(call, call.format, found, &meta).await?))
 }
 

@@ -75,7 +75,7 @@ impl Continue {
 /// Answers with the objects that the options choose.
 pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     let mut options = ListOptions::parse(&call.query)?;
-    if options.resource_version == Some(0) && options.continuation.is_none() && is_cached(&call.kind) {
+    if options.any_version() && options.continuation.is_none() && is_cached(&call.kind) {
         options.limit = 0;
     }
     let filter = Filter::new(call, &options)?;
@@ -84,15 +84,7 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
         Page { items, meta: ListMeta::default() }
     } else {
         let (snapshot, after) = snapshot(call, &options).await?;
-        let after = after.as_ref();
-        let start = after.map(|after| (after.namespace.as_str(), after.name.as_str()));
-        if filter.by_seen {
-            let mut chosen =
-                chosen_by_seen(call, &filter, &snapshot, start, options.limit).await?.into_iter();
-            page(call, &filter, &options, &snapshot, after, &mut chosen)
-        } else {
-            page(call, &filter, &options, &snapshot, after, &mut filter.range(call, &snapshot, start))
-        }
+        list_page(call, &filter, &options, &snapshot, after.as_ref()).await?
     };
     let items = conversion::seen_all(&call.shared.storage, &call.kind, page.items).await?;
     let mut response = answer(call, call.format, items, &page.meta).await?;
@@ -126,15 +118,38 @@ pub(super) async fn answer(
     if encode::is_large(&items) { long_work::apart(write) } else { write() }
 }
 
-/// The newest objects that the selectors choose, for deletecollection.
-pub(super) async fn chosen(call: &Call) -> Result<Vec<Arc<Stored>>, ApiError> {
-    let options = ListOptions::parse(&call.query)?;
-    let filter = Filter::new(call, &options)?;
-    let snapshot = call.shared.storage.snapshot();
-    if filter.by_seen {
-        return chosen_by_seen(call, &filter, &snapshot, None, 0).await;
+/// Objects that a deletecollection without a limit reads at a time (`deleteCollectionPageSize`).
+const DELETED_AT_A_TIME: usize = 10_000;
+
+/// The objects that a deletecollection is about, and what its answer says of their list: those that the options would list, read in pages.
+pub(super) async fn chosen(call: &Call) -> Result<(Vec<Arc<Stored>>, ListMeta), ApiError> {
+    let mut options = ListOptions::parse(&call.query)?;
+    let wanted = if options.any_version() && is_cached(&call.kind) { 0 } else { options.limit };
+    // As that of a list with a limit, its version is exact.
+    if options.limit == 0 {
+        options.limit = DELETED_AT_A_TIME;
     }
-    Ok(filter.range(call, &snapshot, None).collect())
+    let filter = Filter::new(call, &options)?;
+    let (snapshot, after) = snapshot(call, &options).await?;
+    // Without a limit all pages are read: of the first one's snapshot.
+    options.limit = wanted;
+    let page = list_page(call, &filter, &options, &snapshot, after.as_ref()).await?;
+    Ok((page.items, page.meta))
+}
+
+async fn list_page(
+    call: &Call,
+    filter: &Filter,
+    options: &ListOptions,
+    snapshot: &Snapshot,
+    after: Option<&Continue>,
+) -> Result<Page, ApiError> {
+    let start = after.map(|after| (after.namespace.as_str(), after.name.as_str()));
+    if filter.by_seen {
+        let mut chosen = chosen_by_seen(call, filter, snapshot, start, options.limit).await?.into_iter();
+        return Ok(page(call, filter, options, snapshot, after, &mut chosen));
+    }
+    Ok(page(call, filter, options, snapshot, after, &mut filter.range(call, snapshot, start)))
 }
 
 /// Objects that are converted for a selector at a time.
@@ -331,6 +346,11 @@ async fn snapshot(call: &Call, options: &ListOptions) -> Result<(Snapshot, Optio
         let token = Continue::read(token).map_err(|why| {
             ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
         })?;
+        if options.version_text.is_some() && !options.any_version() {
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
         if token.rv == NEWEST {
             return Ok((storage.snapshot(), Some(token)));
         }
@@ -349,7 +369,7 @@ async fn snapshot(call: &Call, options: &ListOptions) -> Result<(Snapshot, Optio
     let exact = options.version_match == Some(VersionMatch::Exact)
         // The older convention, from before resourceVersionMatch.
         || (options.version_match.is_none() && options.limit > 0);
-    let snapshot = match options.resource_version {
+    let snapshot = match options.list_version()? {
         None | Some(0) => storage.snapshot(),
         Some(version) if exact => match storage.snapshot_at(version) {
             Ok(snapshot) => snapshot,

@@ -58,7 +58,7 @@ pub(super) async fn watch(mut call: Call) -> Result<Response<Body>, ApiError> {
     let mut options = ListOptions::parse(&call.query)?;
     options.watch = true;
     let filter = Filter::new(&call, &options)?;
-    let version = options.resource_version.unwrap_or_default();
+    let version = options.watch_version()?.unwrap_or_default();
     let initial_events = options.send_initial_events;
     let with_state = initial_events.unwrap_or(version == 0);
     let snapshot = if initial_events.is_some() && options.version_match == Some(VersionMatch::NotOlderThan) {
