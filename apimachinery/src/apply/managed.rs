@@ -111,7 +111,10 @@ pub fn managed_fields(object: &Value) -> Result<Vec<ManagedEntry>, ManagedError>
             Some("Update") => Operation::Update,
             _ => return Err(ManagedError::Entry(index)),
         };
-        if !matches!(text("fieldsType").as_str(), "FieldsV1" | "") {
+        if text("apiVersion").is_empty() {
+            return Err(ManagedError::Entry(index));
+        }
+        if text("fieldsType") != "FieldsV1" {
             return Err(ManagedError::FieldsType(index));
         }
         let fields = match entry.get("fieldsV1") {

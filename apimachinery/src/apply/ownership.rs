@@ -217,7 +217,13 @@ pub(super) fn apply_sparing(
     if let (false, Some(live)) = (changed, live) {
         return Ok(live.clone());
     }
-    managers.push(ManagedEntry { owner, time: Some(manager.now.to_owned()), fields });
+    // Who changes nothing but ownership has the time at which he last did more, if any.
+    let time = if live.is_some() && new == old {
+        previous.and_then(|last| last.time)
+    } else {
+        Some(manager.now.to_owned())
+    };
+    managers.push(ManagedEntry { owner, time, fields });
     set_managed_fields(&mut new, managers);
     Ok(new)
 }

@@ -6,6 +6,7 @@ use apimachinery::apply;
 use serde_json::{Value, json};
 
 use super::Call;
+use crate::registry::Kind;
 
 /// When something is put right.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,8 +46,12 @@ fn dedup(object: &mut Value) -> Vec<String> {
     again
 }
 
-/// Keeps the wish to forget all ownership through all that takes empty lists off an object: a list of one empty entry says the same.
-pub(super) fn keep_reset(object: &mut Value) {
+/// Keeps the wish to forget all ownership through all that takes empty lists off an object: a list of one empty entry says the same. The
+/// metadata of custom objects is read in a way that an empty list does not come through: it says nothing there.
+pub(super) fn keep_reset(kind: &Kind, object: &mut Value) {
+    if kind.custom.is_some() {
+        return;
+    }
     if let Some(managed) = object.pointer_mut("/metadata/managedFields")
         && managed.as_array().is_some_and(Vec::is_empty)
     {

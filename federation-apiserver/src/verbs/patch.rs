@@ -105,7 +105,7 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
         check_uid(call, &patch, &next, &current.meta.uid)?;
         let applied = matches!(patch, Patch::Apply(_));
         if !applied {
-            metadata::keep_reset(&mut next);
+            metadata::keep_reset(&call.kind, &mut next);
         }
         let mut next = update::arrange(call, next, &old)?;
         if !applied {

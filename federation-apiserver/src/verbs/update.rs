@@ -48,7 +48,7 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
         check_version(call, &current, &version)?;
         let old = call.old_value(&current).await?;
         let mut next = object.clone();
-        metadata::keep_reset(&mut next);
+        metadata::keep_reset(&call.kind, &mut next);
         let next = arrange(call, next, &old)?;
         let next = call.own(Some(&old), next, manager).await;
         let next = settle(call, next, &old, options.dry_run).await?;
