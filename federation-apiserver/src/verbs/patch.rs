@@ -152,6 +152,13 @@ fn read(call: &Call, options: &WriteOptions) -> Result<Patch, ApiError> {
             None => Ok(Patch::Json(value)),
         };
     }
+    if value.is_null() {
+        return match format.as_str() {
+            MERGE => Err(ApiError::bad_request("Invalid JSON Patch")),
+            // A patch of nothing.
+            _ => Ok(Patch::Strategic(json!({}))),
+        };
+    }
     if !value.is_object() {
         let found = type_name(&value);
         let wanted = "map[string]interface {}";
