@@ -30,6 +30,7 @@ mod restore;
 mod review;
 mod review_selectors;
 mod scale;
+mod scale_ownership;
 mod token;
 mod update;
 mod watch;

@@ -4,7 +4,7 @@ use apimachinery::{ApiError, FieldError, FieldPath, labels::Selector, status::Gr
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Call, commit, commit::Outcome, object, patch, preconditions, update};
+use super::{Call, commit, commit::Outcome, object, patch, preconditions, scale_ownership, update};
 use crate::{
     admission::subresource::{self, SubresourceRequest},
     crd::custom::ScalePaths,
@@ -108,6 +108,7 @@ async fn write(
         let mut object =
             if applies { patch::apply_replicas(call, &old, &pointer).await? } else { old.clone() };
         if applies {
+            scale_ownership::check_applied(call, &old, &object, &pointer)?;
             // What nobody applies any more is Go's zero.
             let left = object.pointer(&pointer).and_then(Value::as_i64).unwrap_or_default();
             set(&mut scale, "/spec/replicas", left.into());
@@ -143,7 +144,8 @@ async fn write(
         // With the status that nobody can ask for.
         shown.validate(&scale_of(call, &next)).await?;
         call.is_admitted = true;
-        let next = if applies { next } else { call.own(Some(&old), next, Some(&manager)).await };
+        let next =
+            if applies { next } else { scale_ownership::own(call, &old, next, &pointer, &manager).await };
         match commit::replace(call, &current, &old, next, options.dry_run).await? {
             Outcome::Stale if version.is_empty() || kind == Form::Patch => {}
             outcome => {
