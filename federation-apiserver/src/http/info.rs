@@ -36,9 +36,11 @@ pub struct ResourcePath {
     pub watch_prefix: bool,
     /// The path names a namespace in front of the resource: `namespaces/a/pods`, but not `namespaces/a`.
     pub inside_namespace: bool,
-    /// No route of this server is for it: it has a step too many, or an empty one. Another server that is asked through this one may know
-    /// what to do with it, so it is authorized like any other.
+    /// No route of this server is for it: it has an empty step. Another server that is asked through this one may know what to do with it,
+    /// so it is authorized like any other.
     pub unrouted: bool,
+    /// It has steps behind the subresource. The same, but for custom kinds, where nobody looks at them.
+    pub goes_on: bool,
 }
 
 impl Target {
@@ -88,7 +90,8 @@ fn parse_resource(path: &str) -> Option<ResourcePath> {
     let empty = empty || parts[0] == "apis" && group.is_empty() || steps.iter().any(|step| step.is_empty());
     // However it is written: a slash in a name is none that separates steps.
     let hidden = escaped && path.matches('/').count() != whole.matches('/').count() && !through;
-    parsed.unrouted = empty || hidden || steps.len() > 3;
+    parsed.unrouted = empty || hidden;
+    parsed.goes_on = steps.len() > 3;
     parsed.resource = rest.first().map(own)?;
     parsed.name = rest.get(1).map(own);
     parsed.subresource = rest.get(2).map(own);
@@ -196,7 +199,10 @@ mod tests {
 
     #[test]
     fn what_has_no_route_here_is_asked_about_as_a_resource_all_the_same() {
-        let unrouted = |path: &str| matches!(Target::parse(path), Target::Resource(path) if path.unrouted);
+        let unrouted = |path: &str| {
+            let target = Target::parse(path);
+            matches!(target, Target::Resource(path) if path.unrouted || path.goes_on)
+        };
         for path in [
             "//api/v1/pods",
             "/api/v1/pods//",

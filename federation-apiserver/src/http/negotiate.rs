@@ -158,19 +158,13 @@ pub(crate) struct Offered {
 impl Offered {
     /// Every form: of errors, and of documents.
     pub(crate) const ALL: Self = Self { protobuf: true, table: true, watch: false };
-
-    /// The media types that the error names.
-    fn names(self) -> &'static [&'static str] {
-        match (self.watch, self.protobuf) {
-            (false, true) => &[JSON, YAML, PROTOBUF],
-            (false, false) => &[JSON, YAML],
-            (true, true) => {
-                &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"]
-            }
-            (true, false) => &["application/json;stream=watch"],
-        }
-    }
 }
+
+/// The media types that are named where none of those that are accepted is known. Custom kinds have the same ones, for parts of theirs.
+const KNOWN: [&str; 3] = [JSON, YAML, PROTOBUF];
+/// The same of the frames of a watch, where YAML is known but has no frames.
+const FRAMED: [&str; 2] =
+    ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 
 /// Chooses the form of an answer.
 pub(crate) fn choose(
@@ -206,9 +200,11 @@ pub(crate) fn choose(
             _ => continue,
         };
         let encoding = match range.kind.as_str() {
-            JSON | "*/*" | "application/*" if range.kind != "application/*" => Encoding::Json,
+            JSON | "*/*" => Encoding::Json,
+            // Built-in kinds are behind a router that knows no such range.
+            "application/*" if !offered.protobuf => Encoding::Json,
             // kube-apiserver looks no further: it takes YAML, and then has no frames of it.
-            YAML if offered.watch => break,
+            YAML if offered.watch => return Err(ApiError::not_acceptable(&FRAMED)),
             YAML => Encoding::Yaml,
             // Metadata has a protobuf form for every kind; a Table's is not worth having: kubectl asks for JSON.
             PROTOBUF if view == View::Metadata || (view == View::Object && offered.protobuf) => {
@@ -219,7 +215,7 @@ pub(crate) fn choose(
         let beta = view != View::Object && range.parameter("v") == Some("v1beta1");
         return Ok(Format { encoding, view, beta, pretty, include: Include::Metadata });
     }
-    Err(ApiError::not_acceptable(offered.names()))
+    Err(ApiError::not_acceptable(&KNOWN))
 }
 
 /// Refuses the metadata of one object where a list is asked for, and that of a list where it is one object. `what` is the type that Go's
@@ -300,6 +296,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_is_named() {
+        let told = |accept: &'static str, protobuf: bool| {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
+            choose(&headers, None, Offered { watch: true, protobuf, ..Offered::ALL }).unwrap_err().message
+        };
+        for protobuf in [true, false] {
+            let known = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+            assert_eq!(told("text/html", protobuf), known);
+            let framed = "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+            assert_eq!(told("application/yaml", protobuf), framed);
+        }
+    }
+
+    #[test]
     fn the_first_acceptable_form_is_taken() {
         check(
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
@@ -320,6 +330,7 @@ mod tests {
         check("application/vnd.kubernetes.protobuf", false, None);
         check("*/*", true, Some((Encoding::Json, View::Object)));
         check("application/*", true, None);
+        check("application/*", false, Some((Encoding::Json, View::Object)));
         check("text/html", true, None);
     }
 }

@@ -312,7 +312,7 @@ where
             non_resource::described(&shared, &asked.head, &asked.query, path).await
         }
         Target::Path(path) => non_resource::answer(&shared, &asked.head, &asked.query, &path),
-        Target::Resource(path) if path.unrouted => {
+        Target::Resource(path) if path.unrouted || path.goes_on && !is_custom(&shared, &path) => {
             non_resource::answer(&shared, &asked.head, &asked.query, asked.head.uri.path())
         }
         Target::Resource(path) => {
@@ -329,6 +329,11 @@ where
             })
         }
     }
+}
+
+fn is_custom(shared: &Shared, path: &ResourcePath) -> bool {
+    let kind = shared.served().find(&path.group, &path.version, &path.resource);
+    kind.is_some_and(|kind| kind.custom.is_some())
 }
 
 async fn resource<B>(
