@@ -13,7 +13,7 @@ use crate::{
     Schemas,
     bounds::{step, tell},
     canonical::QUANTITY,
-    schemas::{JSON_SCHEMA, OBJECT_META, reference},
+    schemas::{JSON_SCHEMA, OBJECT_META, PREFIX, reference},
     times::{MICRO_TIME, describe_micro_time_fault, describe_time_fault},
 };
 
@@ -119,12 +119,13 @@ impl Schemas {
         Some(walk.report)
     }
 
-    /// Checks nothing but an object's metadata, which is the same for all kinds; `kind` is for messages.
-    pub fn validate_metadata(&self, kind: &str, object: &Value) -> Report {
-        let mut walk = Walk::new(self, kind);
-        if let (Some(schema), Some(metadata)) = (self.definition(OBJECT_META), object.get("metadata")) {
-            let schema = serde_json::json!({"properties": {"metadata": schema}, "type": "object"});
-            walk.value(&schema, &serde_json::json!({"metadata": metadata}), 0);
+    /// Checks nothing but an object's metadata, which is the same for all kinds. Go reads it apart, and tells faults as those of an
+    /// ObjectMeta.
+    pub fn validate_metadata(&self, object: &Value) -> Report {
+        let mut walk = Walk::new(self, "ObjectMeta");
+        if let Some(metadata) = object.get("metadata") {
+            "metadata".clone_into(&mut walk.path);
+            walk.value(&serde_json::json!({"$ref": format!("{PREFIX}{OBJECT_META}")}), metadata, 0);
         }
         walk.report
     }
@@ -266,7 +267,12 @@ impl<'a> Walk<'a> {
     }
 
     fn mismatch(&mut self, schema: &Value, value: &str, found: &'static str) {
-        let expected = go_type(self.schemas, schema);
+        let mut expected = go_type(self.schemas, schema);
+        // Users' ids are plain text.
+        let of_user = ["UserInfo", "SubjectAccessReviewSpec", "CertificateSigningRequestSpec"];
+        if self.fields.last().is_some_and(|field| field == "uid") && !of_user.contains(&&*self.structure) {
+            "types.UID".clone_into(&mut expected);
+        }
         let field = format!("{}.{}", self.structure, self.fields.join("."));
         let place = if self.fields.is_empty() { "value".to_owned() } else { format!("struct field {field}") };
         let message = format!("json: cannot unmarshal {value} into Go {place} of type {expected}");

@@ -6,7 +6,7 @@ use apimachinery::{ApiError, FieldError, FieldPath, field::quoted, json::type_na
 use kube_schema::Report;
 use serde_json::Value;
 
-use super::{Call, parse_errors, yaml};
+use super::{Call, parse_errors, patch, yaml};
 use crate::{
     crd::Custom,
     http::{
@@ -129,25 +129,24 @@ impl Call {
             let error = format!("couldn't get version/kind; json parse error: {error}");
             return Err(self.unrecognized(kind, &error));
         }
-        if !self.kind.built_in && value["kind"].as_str().unwrap_or_default().is_empty() {
+        if let Some(error) = untyped(&value) {
+            return Err(self.unrecognized(kind, &error));
+        }
+        if self.is_unstructured(kind) && value["kind"].as_str().unwrap_or_default().is_empty() {
             let text = String::from_utf8_lossy(&self.body);
             return Err(self.unrecognized(kind, &format!("Object 'Kind' is missing in '{text}'")));
-        }
-        if !self.kind.built_in && value["apiVersion"].as_str().unwrap_or_default().is_empty() {
-            return Err(ApiError::internal(
-                "Object 'apiVersion' is missing in 'object has no apiVersion field'",
-            ));
         }
         if let Some(version) = value["apiVersion"].as_str().filter(|version| version.matches('/').count() > 1)
         {
             return Err(self.unrecognized(kind, &format!("unexpected GroupVersion string: {version}")));
         }
         // Null is as good as nothing: Go's zero value.
-        let object = if value.is_null() { serde_json::json!({}) } else { value };
-        match untyped(&object) {
-            Some(error) => Err(self.unrecognized(kind, &error)),
-            None => Ok(object),
-        }
+        Ok(if value.is_null() { serde_json::json!({}) } else { value })
+    }
+
+    /// Whether bodies of a kind are read as custom objects: a part of one, such as its Scale, has a type of its own.
+    fn is_unstructured(&self, kind: &str) -> bool {
+        !self.kind.built_in && kind == self.kind.kind
     }
 
     /// What a body is refused with that does not even say its kind.
@@ -168,18 +167,16 @@ impl Call {
             Some(PROTOBUF) => {
                 kube_schema::protobuf::decode(&self.body).map(|(_, value)| value).map_err(|error| match error
                 {
-                    kube_schema::protobuf::Error::Kind { .. } => {
-                        Unreadable::Format(unsupported(self.kind.built_in))
-                    }
+                    kube_schema::protobuf::Error::Kind { .. } => Unreadable::Format(unsupported()),
                     _ if !self.body.starts_with(b"k8s\0") => Unreadable::Text(NO_PROTOBUF.to_owned()),
                     other => Unreadable::Format(ApiError::bad_request(other.to_string())),
                 })
             }
-            Some(_) => Err(Unreadable::Format(unsupported(self.kind.built_in))),
+            Some(_) => Err(Unreadable::Format(unsupported())),
         }
     }
 
-    /// Checks apiVersion and kind; a built-in kind may leave them out.
+    /// Checks apiVersion and kind; a kind with a type may leave them out.
     pub(super) fn check_kind(
         &self,
         object: &mut Value,
@@ -188,7 +185,7 @@ impl Call {
     ) -> Result<(), Undecodable> {
         let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
         let (mut found_version, mut found_kind) = (text("apiVersion"), text("kind"));
-        if found_version.is_empty() {
+        if found_version.is_empty() && !self.is_unstructured(kind) {
             api_version.clone_into(&mut found_version);
         }
         if found_kind.is_empty() {
@@ -212,6 +209,11 @@ impl Call {
     ) -> Undecodable {
         let (group, version) = found_version.split_once('/').unwrap_or(("", found_version));
         let custom = !self.kind.built_in;
+        if custom && !self.is_unstructured(kind) {
+            return Undecodable::Refused(ApiError::bad_request(format!(
+                "no kind is registered for the type v1.{kind} in scheme {CUSTOM_SCHEME:?}"
+            )));
+        }
         if found_kind == kind && (custom || self.shared.schemas().name_of(group, version, kind).is_some()) {
             return Undecodable::Refused(ApiError::bad_request(format!(
                 "the API version in the data ({found_version}) does not match the expected API version ({api_version})"
@@ -289,16 +291,21 @@ impl Call {
         twice: &[String],
     ) -> Result<(), Undecodable> {
         if let Some(custom) = self.kind.custom.clone() {
-            let validate = |object| self.shared.schemas().validate_metadata(self.kind.kind, object);
+            let validate = |object| self.shared.schemas().validate_metadata(object);
             let mut report = validate(object);
             if report != Report::default()
                 && let Some(old) = old
             {
                 report.leave_out(&validate(old));
             }
-            if let Some(first) = report.mismatches.first() {
-                let why = format!("unable to decode {}: {first}", self.kind.kind);
-                return Err(ApiError::bad_request(why).into());
+            let embedded = || {
+                let known = old.map(|old| self.faults_of_embedded(&custom, old)).unwrap_or_default();
+                self.faults_of_embedded(&custom, object).into_iter().find(|fault| !known.contains(fault))
+            };
+            let told = report.mismatches.first().map(ToString::to_string);
+            // What is applied is not decoded: the schema has the last word on it.
+            if let Some(why) = told.or_else(|| if patch::applies(self) { None } else { embedded() }) {
+                return Err(unreadable((self.kind.kind, self.kind.version), self.kind.kind, why));
             }
             if validation == FieldValidation::Ignore {
                 return Ok(());
@@ -344,10 +351,34 @@ impl Call {
         }
         let schemas = self.shared.schemas();
         let report = match kind.custom {
-            Some(_) => schemas.validate_metadata(kind.kind, object),
+            Some(_) => schemas.validate_metadata(object),
             None => schemas.validate(kind.group, kind.version, kind.kind, object)?,
         };
         report.mismatches.first().map(ToString::to_string)
+    }
+
+    /// Why objects within a custom one cannot be read as objects (`objectmeta.Coerce`).
+    fn faults_of_embedded(&self, custom: &Custom, object: &Value) -> Vec<String> {
+        let mut faults = Vec::new();
+        if custom.schema.embeds {
+            custom.schema.visit_embedded(&mut object.clone(), &mut |own, path| {
+                let mut tell = |name: &str, why: &str| {
+                    let path = FieldPath::new(path).child(name);
+                    if faults.len() < UNKNOWN_MAX {
+                        faults.push(FieldError::invalid(&path, own[name].clone(), why).to_string());
+                    }
+                };
+                for name in ["apiVersion", "kind"] {
+                    if own.get(name).is_some_and(|value| !value.is_string()) {
+                        tell(name, "must be a string");
+                    }
+                }
+                if let Some(first) = self.shared.schemas().validate_metadata(own).mismatches.first() {
+                    tell("metadata", &first.to_string());
+                }
+            });
+        }
+        faults
     }
 
     /// Fields that the metadata of objects within a custom one does not know.
@@ -355,7 +386,7 @@ impl Call {
         let mut unknown = Vec::new();
         if custom.schema.embeds {
             custom.schema.visit_embedded(&mut object.clone(), &mut |own, path| {
-                let found = self.shared.schemas().validate_metadata(self.kind.kind, own).unknown;
+                let found = self.shared.schemas().validate_metadata(own).unknown;
                 let room = UNKNOWN_MAX.saturating_sub(unknown.len());
                 unknown.extend(found.iter().take(room).map(|field| format!("{path}.{field}")));
             });
@@ -440,8 +471,11 @@ const NO_PROTOBUF: &str =
 /// Where kube-apiserver registers its kinds, as its messages say.
 const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
 
-fn unsupported(built_in: bool) -> ApiError {
-    ApiError::unsupported_media_type(if built_in { &[JSON, YAML, PROTOBUF] } else { &[JSON, YAML] })
+/// The same of the Scales of custom kinds.
+const CUSTOM_SCHEME: &str = "k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go:781";
+
+fn unsupported() -> ApiError {
+    ApiError::unsupported_media_type(&[JSON, YAML, PROTOBUF])
 }
 
 /// Parses JSON, or says where it is wrong.

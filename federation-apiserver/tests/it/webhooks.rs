@@ -169,8 +169,8 @@ async fn a_patch_leaves_an_object_of_a_custom_kind_an_object() {
     const TABS: &str = "/apis/stable.example.com/v1/namespaces/demo/crontabs";
     for (path, value, why) in [
         ("", json!(["text"]), "it is no object"),
-        ("/metadata", json!([]), "metadata"),
-        ("/metadata/labels", json!({"a": 1}), "metadata.labels"),
+        ("/metadata", json!([]), "v1.ObjectMeta"),
+        ("/metadata/labels", json!({"a": 1}), "ObjectMeta.labels"),
     ] {
         let world = World::new().await;
         world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(crontabs())).await;
