@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::Schemas;
+use crate::openapi::custom;
 use crate::schemas::{OBJECT_META, custom_definition, definition_name, reference};
 
 /// The type of what the schema leaves open; `apimachinery::apply` knows it by this name.
@@ -51,14 +52,15 @@ impl Schemas {
         schema: &Value,
     ) -> (apimachinery::apply::Schema, String) {
         let root = definition_name(group, version, kind);
-        let own = custom_definition(group, version, kind, schema);
+        // As it is published, where objects within objects have what every object has.
+        let own = custom::v3(&custom_definition(group, version, kind, schema));
         let named = |name: &str, schema: &Value| {
             let mut atom = definition(name, schema);
             atom.insert("name".into(), json!(name));
             Value::Object(atom)
         };
         let mut types = vec![named(&root, &own)];
-        // The only reference of a custom definition is that to its metadata.
+        // The only references of a custom definition are those to metadata.
         for (name, schema) in crate::openapi::closure(self, [OBJECT_META]) {
             types.push(named(name, schema));
         }
@@ -196,6 +198,20 @@ mod tests {
         let schema = schemas.apply_schema();
         assert_eq!(schema.types.len(), schemas.definitions().count());
         assert!(schema.types["io.k8s.api.apps.v1.Deployment"].map.is_some());
+    }
+
+    #[test]
+    fn an_object_within_an_object_has_what_every_object_has() {
+        let schema = json!({"type": "object", "properties": {"template": {
+            "type": "object", "x-kubernetes-embedded-resource": true, "properties": {"spec": {"type": "object"}},
+        }}});
+        let (schema, root) = Schemas::builtin().apply_schema_of("e.com", "v1", "Thing", &schema);
+        let thing = schema.types[&root].map.as_ref().unwrap();
+        let template = &thing.fields["template"].field_type;
+        let told = format!("{template:?}");
+        for name in ["apiVersion", "kind", "spec", OBJECT_META] {
+            assert!(told.contains(name), "{name} in {told}");
+        }
     }
 
     #[test]

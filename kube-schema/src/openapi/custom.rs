@@ -10,7 +10,7 @@ const EMBEDDED: &str = "x-kubernetes-embedded-resource";
 const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
 
 /// A custom kind's definition for version 3: integers or strings say that they are, and what holds whole objects says what all objects have.
-pub(super) fn v3(schema: &Value) -> Value {
+pub(crate) fn v3(schema: &Value) -> Value {
     let mut published = every(schema, &v3);
     if let Some(object) = published.as_object_mut() {
         // Structural schemas have neither.

@@ -3,7 +3,7 @@
 //! kubectl reads them before it sends anything: it validates against them, looks there for the parameters of PATCH
 //! (dryRun, fieldManager, fieldValidation, force), and prints them in `explain`.
 
-mod custom;
+pub(crate) mod custom;
 mod discovery;
 mod gnostic;
 mod gnostic3;
