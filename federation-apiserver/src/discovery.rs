@@ -112,7 +112,7 @@ fn discovered(kind: &Kind) -> Value {
         "responseKind": own,
         "scope": if kind.namespaced() { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
-        "verbs": kind.verbs,
+        "verbs": verbs(kind),
     });
     if !kind.short_names.is_empty() {
         resource["shortNames"] = json!(kind.short_names);
@@ -135,6 +135,16 @@ fn discovered(kind: &Kind) -> Value {
         resource["subresources"] = Value::Array(subresources);
     }
     resource
+}
+
+/// What a kind can be asked to do. A custom one whose definition is being deleted takes nothing new.
+fn verbs(kind: &Kind) -> Vec<&'static str> {
+    let ends = kind.custom.as_ref().is_some_and(|custom| custom.terminating);
+    kind.verbs
+        .iter()
+        .copied()
+        .filter(|verb| !ends || !matches!(*verb, "patch" | "create" | "update"))
+        .collect()
 }
 
 fn group_names(served: &Served) -> Vec<&str> {
@@ -208,7 +218,7 @@ fn resources(group: &str, version: &str, served: &Served) -> Option<Value> {
             "singularName": kind.singular,
             "namespaced": kind.namespaced(),
             "kind": kind.kind,
-            "verbs": kind.verbs,
+            "verbs": verbs(kind),
         });
         if !kind.short_names.is_empty() {
             resource["shortNames"] = json!(kind.short_names);

@@ -211,6 +211,9 @@ fn pointer(path: &str) -> String {
     })
 }
 
+/// What a custom kind can be asked to do, as `DiscoveryController` lists it.
+const VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
+
 fn kind(definition: &Definition, spec: &Value, version: &Value, custom: Custom) -> Kind {
     let names = &definition.accepted;
     let own: Vec<_> = selectable_fields(std::slice::from_ref(version));
@@ -223,6 +226,8 @@ fn kind(definition: &Definition, spec: &Value, version: &Value, custom: Custom) 
         short_names: intern::list(names.short_names.iter().map(String::as_str)),
         categories: intern::list(names.categories.iter().map(String::as_str)),
         scope: if spec["scope"] == "Namespaced" { Scope::Namespaced } else { Scope::Cluster },
+        // In the order in which discovery has those of custom kinds.
+        verbs: VERBS,
         status: version["subresources"]["status"].is_object(),
         scale: custom.scale.is_some(),
         selectable: intern::pairs(&own),

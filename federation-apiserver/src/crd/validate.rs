@@ -13,14 +13,19 @@ const APPROVED: &str = "api-approved.kubernetes.io";
 /// `MaxSelectableFields`.
 const SELECTABLE_MAX: usize = 8;
 
-/// The error of the name of a new definition, which must be that of its resource.
+/// The error of the name of a new definition, which must be that of its resource: told with what else is wrong with it, before all other
+/// errors.
 pub(super) fn name(object: &Value, errors: &mut ErrorList) {
     let (spec, text) = (&object["spec"], |value: &Value| value.as_str().unwrap_or_default().to_owned());
     let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
     let name = text(&object["metadata"]["name"]);
     if name != format!("{plural}.{group}") && !name.is_empty() {
         let path = FieldPath::new("metadata.name");
+        let others = std::mem::take(errors);
+        let mut others = others.into_iter().peekable();
+        errors.extend(std::iter::from_fn(|| others.next_if(|error| error.field == "metadata.name")));
         errors.push(FieldError::invalid(&path, name, "must be spec.names.plural+\".\"+spec.group"));
+        errors.extend(others);
     }
 }
 
@@ -237,6 +242,7 @@ fn columns(columns: &Value, path: &FieldPath, errors: &mut ErrorList) {
         }
         match column["jsonPath"].as_str().unwrap_or_default() {
             "" => errors.push(FieldError::required(&path.child("JSONPath"), "")),
+            // Nobody looks further until a Table is made.
             text if !text.starts_with('.') => {
                 errors.push(FieldError::invalid(&path.child("JSONPath"), text, SIMPLE));
             }

@@ -301,7 +301,7 @@ impl Kind {
         format!("{package}.{kind}")
     }
 
-    /// Every subresource, scale and status included, in alphabetical order.
+    /// Every subresource, scale and status included, in alphabetical order. Custom kinds have the status first.
     pub(crate) fn all_subresources(&self) -> Vec<Subresource> {
         let mut all = self.subresources.to_vec();
         if self.scale {
@@ -310,7 +310,11 @@ impl Kind {
         if self.status {
             all.push(self.status_part());
         }
-        all.sort_by_key(|part| part.name);
+        if self.custom.is_some() {
+            all.reverse();
+        } else {
+            all.sort_by_key(|part| part.name);
+        }
         all
     }
 

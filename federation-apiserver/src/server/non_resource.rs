@@ -224,8 +224,8 @@ fn discovered(head: &request::Parts, query: &Query, document: discovery::Documen
         response
     };
     let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
     if let Some(value) = document.etag.and_then(|etag| HeaderValue::from_str(&etag).ok()) {
+        headers.insert(header::VARY, HeaderValue::from_static("Accept"));
         headers.insert(header::ETAG, value);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
     }
