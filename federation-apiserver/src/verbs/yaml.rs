@@ -3,9 +3,9 @@
 
 use std::{collections::HashSet, fmt};
 
-use apimachinery::{ApiError, field::quoted};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
+use apimachinery::{ApiError, field::quoted, numbers};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
 use super::object;
@@ -20,16 +20,104 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
         return Ok(value);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("the YAML body is not UTF-8"))?;
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
-    let value = serde_saphyr::from_str_with_options(first_document(text), options).map_err(|error| {
+    // Numbers that begin with a zero are octal, as file modes are.
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+        legacy_octal_numbers: true,
+    };
+    let tree: Tree = serde_saphyr::from_str_with_options(first_document(text), options).map_err(|error| {
         ApiError::bad_request({
             // The rest shows the place, in as many lines.
             let text = error.to_string();
             format!("error converting YAML to JSON: yaml: {}", text.lines().next().unwrap_or_default())
         })
     })?;
-    object::check_depth(&value)?;
-    Ok(value)
+    object::check_depth(&tree.0)?;
+    Ok(tree.0)
+}
+
+/// A document whose keys are texts, whatever they are: Go reads `no` as false, and makes a text of that.
+struct Tree(Value);
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TreeVisitor).map(Self)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = map.next_key::<Tree>()? {
+            let key = match key.0 {
+                Value::String(text) => text,
+                Value::Number(number) if number.is_f64() => {
+                    number.as_f64().map(numbers::general).unwrap_or_default()
+                }
+                key @ (Value::Bool(_) | Value::Number(_)) => key.to_string(),
+                Value::Null => return Err(A::Error::custom("unsupported map key of type: %!s(<nil>)")),
+                Value::Array(_) | Value::Object(_) => return Err(A::Error::custom("invalid map key")),
+            };
+            object.insert(key, map.next_value::<Tree>()?.0);
+        }
+        Ok(object.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element::<Tree>()? {
+            list.push(item.0);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
 }
 
 /// The first document of a stream: up to the next marker. Nothing within a document may look like one (YAML 1.2, section 9.1.2).
@@ -159,6 +247,24 @@ mod tests {
         check("a: |\n  --- no marker\nb: ---x\n", json!({"a": "--- no marker\n", "b": "---x"}));
         check("---\n---\na: 1\n", Value::Null);
         assert!(duplicates(b"a: 1\n---\nb: 1\nb: 2\n").is_empty());
+    }
+
+    #[test]
+    fn scalars_and_keys_are_those_of_go() {
+        let check = |text: &str, expect: Value| {
+            assert_eq!(parse(text.as_bytes()).expect("it is YAML"), expect, "{text}");
+        };
+        check(
+            "mode: 0644\nnone: 0\nplain: 10\nodd: 08x\n",
+            json!({"mode": 420, "none": 0, "plain": 10, "odd": "08x"}),
+        );
+        check("no: 1\nYes: {on: off}\n'no': 2\n", json!({"false": 1, "true": {"true": false}, "no": 2}));
+        check("1: a\n0x10: b\n1.5: c\n", json!({"1": "a", "16": "b", "1.5": "c"}));
+        check(
+            "a: &x {b: [1, ~, 2.5]}\nc: *x\n",
+            json!({"a": {"b": [1, null, 2.5]}, "c": {"b": [1, null, 2.5]}}),
+        );
+        assert!(parse(b"~: 1").is_err() && parse(b"? [a]\n: 1").is_err());
     }
 
     #[test]
