@@ -16,6 +16,7 @@ mod conversion;
 mod crd;
 mod crd_schemas;
 mod creates;
+mod custom_objects;
 mod decoding;
 mod definitions;
 mod edges;
