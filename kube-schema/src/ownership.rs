@@ -82,7 +82,13 @@ fn definition(name: &str, schema: &Value) -> Map<String, Value> {
         // Text or number.
         "io.k8s.apimachinery.pkg.api.resource.Quantity"
         | "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => object(json!({"scalar": "untyped"})),
-        _ => atom(schema),
+        // An object of a type that only its reader knows is one value.
+        "io.k8s.apimachinery.pkg.runtime.RawExtension" => object(json!({
+            "scalar": "untyped",
+            "list": {"elementType": opaque(), "elementRelationship": "atomic"},
+            "map": {"elementType": opaque(), "elementRelationship": "atomic"},
+        })),
+        _ => atom(schema, false),
     }
 }
 
@@ -90,8 +96,13 @@ fn text<'a>(schema: &'a Value, key: &str) -> Option<&'a str> {
     schema.get(key).and_then(Value::as_str)
 }
 
-/// A reference to a type, or the type written out.
-fn type_ref(schema: &Value) -> Value {
+fn is_true(schema: &Value, key: &str) -> bool {
+    schema.get(key).and_then(Value::as_bool) == Some(true)
+}
+
+/// A reference to a type, or the type written out. What is written out below a schema that keeps unknown fields takes them,
+/// too (`open`), though they are then pruned.
+fn type_ref(schema: &Value, open: bool) -> Value {
     if let Some(name) = reference(schema) {
         let mut named = object(json!({"namedType": name}));
         match text(schema, "x-kubernetes-map-type") {
@@ -101,36 +112,39 @@ fn type_ref(schema: &Value) -> Value {
         };
         return Value::Object(named);
     }
-    Value::Object(atom(schema))
+    Value::Object(atom(schema, open))
 }
 
 fn deduced() -> Value {
     json!({"namedType": DEDUCED})
 }
 
-fn atom(schema: &Value) -> Map<String, Value> {
-    if text(schema, "format") == Some("int-or-string")
-        || schema.get("x-kubernetes-int-or-string").and_then(Value::as_bool) == Some(true)
-    {
+fn opaque() -> Value {
+    json!({"namedType": "__untyped_atomic_"})
+}
+
+fn atom(schema: &Value, open: bool) -> Map<String, Value> {
+    let open = open || is_true(schema, "x-kubernetes-preserve-unknown-fields");
+    if text(schema, "format") == Some("int-or-string") {
         return object(json!({"scalar": "untyped"}));
     }
     match text(schema, "type") {
         Some("string") => object(json!({"scalar": "string"})),
         Some("integer" | "number") => object(json!({"scalar": "numeric"})),
         Some("boolean") => object(json!({"scalar": "boolean"})),
-        Some("array") => object(json!({"list": list(schema)})),
-        Some("object") => object(json!({"map": map(schema)})),
-        // Any JSON.
+        Some("array") => object(json!({"list": list(schema, open)})),
+        Some("object") => object(json!({"map": map(schema, open)})),
+        // Any JSON, as of what is `x-kubernetes-int-or-string`: validation refuses what is neither.
         _ => object(json!({
             "scalar": "untyped",
-            "list": {"elementType": {"namedType": "__untyped_atomic_"}, "elementRelationship": "atomic"},
+            "list": {"elementType": opaque(), "elementRelationship": "atomic"},
             "map": {"elementType": deduced(), "elementRelationship": "separable"},
         })),
     }
 }
 
-fn list(schema: &Value) -> Value {
-    let element = schema.get("items").map_or_else(deduced, type_ref);
+fn list(schema: &Value, open: bool) -> Value {
+    let element = schema.get("items").map_or_else(deduced, |items| type_ref(items, open));
     let merged =
         text(schema, "x-kubernetes-patch-strategy").is_some_and(|list| list.split(',').any(|s| s == "merge"));
     let (relationship, keys) = match text(schema, "x-kubernetes-list-type") {
@@ -149,13 +163,13 @@ fn list(schema: &Value) -> Value {
     Value::Object(list)
 }
 
-fn map(schema: &Value) -> Value {
+fn map(schema: &Value, open: bool) -> Value {
     let properties = schema.get("properties").and_then(Value::as_object);
     let fields: Vec<Value> = properties
         .into_iter()
         .flatten()
         .map(|(name, property)| {
-            let mut field = object(json!({"name": name, "type": type_ref(property)}));
+            let mut field = object(json!({"name": name, "type": type_ref(property, open)}));
             if let Some(default) = property.get("default") {
                 field.insert("default".into(), default.clone());
             }
@@ -164,13 +178,12 @@ fn map(schema: &Value) -> Value {
         .collect();
     let atomic = text(schema, "x-kubernetes-map-type") == Some("atomic");
     let mut map = object(json!({"elementRelationship": if atomic { "atomic" } else { "separable" }}));
-    let open = schema.get("x-kubernetes-preserve-unknown-fields").and_then(Value::as_bool) == Some(true)
-        || schema.get("additionalProperties") == Some(&Value::Bool(true));
+    let takes_any = open || is_true(schema, "additionalProperties") || properties.is_none();
     match schema.get("additionalProperties").filter(|schema| schema.is_object()) {
         Some(values) => {
-            map.insert("elementType".into(), type_ref(values));
+            map.insert("elementType".into(), type_ref(values, open));
         }
-        None if open || properties.is_none() => {
+        None if takes_any => {
             map.insert("elementType".into(), deduced());
         }
         None => {}
@@ -184,6 +197,8 @@ fn map(schema: &Value) -> Value {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use apimachinery::apply::{Duplicates, ObjectType, TypeRef};
+
     use super::*;
 
     fn field(document: &Value, of: &str, name: &str) -> Value {
@@ -236,5 +251,33 @@ mod tests {
         let selector =
             types.iter().find(|t| t["name"] == "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector").unwrap();
         assert_eq!(selector["map"]["elementRelationship"], "atomic");
+    }
+
+    #[test]
+    fn what_is_below_a_schema_that_keeps_unknown_fields_takes_them_too() {
+        let text = json!({"type": "object", "properties": {"b": {"type": "string"}}});
+        let kept = json!({
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": true,
+            "properties": {"a": text, "l": {"type": "array", "items": text}, "port": {"x-kubernetes-int-or-string": true}},
+        });
+        let crd = json!({"type": "object", "properties": {"spec": kept, "plain": text}});
+        let (schema, root) = Schemas::builtin().apply_schema_of("example.com", "v1", "Widget", &crd);
+        let root = TypeRef::named(root);
+        let check = |object: Value| ObjectType::new(&schema, &root).validate(&object, Duplicates::Refuse);
+        let other = json!({"b": "1", "other": {"c": [2]}});
+        assert_eq!(check(json!({"spec": {"a": other, "l": [other], "more": 1}})), Ok(()));
+        assert_eq!(check(json!({"spec": {"port": {"a": 1}}})), Ok(()), "it is for validation to tell");
+        let refused = check(json!({"plain": other})).unwrap_err();
+        assert_eq!(refused, [".plain.other: field not declared in schema"]);
+    }
+
+    #[test]
+    fn what_only_its_reader_knows_is_one_value() {
+        let schema = Schemas::builtin().apply_schema();
+        let root = TypeRef::named("io.k8s.api.apps.v1.ControllerRevision");
+        let revision = json!({"revision": 1, "data": {"a": 1, "b": {"c": [2]}}});
+        let fields = ObjectType::new(&schema, &root).field_set(&revision);
+        assert_eq!(fields.to_value(), json!({"f:revision": {}, "f:data": {}}));
     }
 }

@@ -310,8 +310,10 @@ impl Call {
             if validation == FieldValidation::Ignore {
                 return Ok(());
             }
+            let applied = patch::applies(self);
             let unknown_in = |object| {
-                let mut fields = custom.unknown(object);
+                // An apply asks the schema of ownership, which takes more, and does not read the result again.
+                let mut fields = if applied { Vec::new() } else { custom.unknown(object) };
                 fields.extend(self.unknown_in_embedded(&custom, object));
                 fields
             };
