@@ -259,11 +259,14 @@ impl<'a> ObjectType<'a> {
 
     /// The object without the fields of the set.
     pub(super) fn without(self, object: &Value, set: &FieldSet) -> Value {
-        self.without_at(self.root, object, set).unwrap_or_else(|| Value::Object(Map::new()))
+        match self.without_at(self.root, object, set) {
+            Value::Null => Value::Object(Map::new()),
+            left => left,
+        }
     }
 
-    /// `None` when nothing is left of what had something.
-    fn without_at(self, reference: &'a TypeRef, value: &Value, set: &FieldSet) -> Option<Value> {
+    /// Null when nothing is left of what had something: so a typed object forgets it, and a custom one is refused.
+    fn without_at(self, reference: &'a TypeRef, value: &Value, set: &FieldSet) -> Value {
         match (self.shape(reference, Some(value)), value) {
             (Shape::List(list, Relationship::Associative | Relationship::Separable), Value::Array(items))
                 if !items.is_empty() =>
@@ -278,11 +281,14 @@ impl<'a> ObjectType<'a> {
                         continue;
                     }
                     match set.below(&element) {
-                        Some(below) => kept.extend(self.without_at(&list.element_type, item, below)),
+                        Some(below) => {
+                            let left = self.without_at(&list.element_type, item, below);
+                            kept.extend((!left.is_null()).then_some(left));
+                        }
                         None => kept.push(item.clone()),
                     }
                 }
-                (!kept.is_empty()).then_some(Value::Array(kept))
+                if kept.is_empty() { Value::Null } else { Value::Array(kept) }
             }
             (
                 Shape::Map(map, Relationship::Separable | Relationship::Associative),
@@ -296,15 +302,13 @@ impl<'a> ObjectType<'a> {
                     }
                     let entry = match (set.below(&element), map.entry_type(name)) {
                         (Some(below), Some(reference)) => self.without_at(reference, entry, below),
-                        _ => Some(entry.clone()),
+                        _ => entry.clone(),
                     };
-                    if let Some(entry) = entry {
-                        kept.insert(name.clone(), entry);
-                    }
+                    kept.insert(name.clone(), entry);
                 }
-                (!kept.is_empty()).then_some(Value::Object(kept))
+                if kept.is_empty() { Value::Null } else { Value::Object(kept) }
             }
-            _ => Some(value.clone()),
+            _ => value.clone(),
         }
     }
 }

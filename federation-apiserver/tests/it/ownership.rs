@@ -6,7 +6,8 @@ use federation_apiserver::{
     housekeeping,
     store::{Encoded, Key, Meta, ResourceKey, Write},
 };
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
 use serde_json::{Value, json};
 
 use crate::{
@@ -93,4 +94,91 @@ async fn housekeeping_owns_the_status_of_a_definition_that_it_establishes() {
     let owner = &found["metadata"]["managedFields"][1];
     assert_eq!(owner["subresource"], "status");
     assert!(owner["fieldsV1"]["f:status"]["f:acceptedNames"].is_object(), "{owner}");
+}
+
+/// Applies an object as the manager m, strictly.
+async fn apply(world: &World, path: &str, object: &Value) -> (StatusCode, Value) {
+    let request = Request::builder()
+        .method(Method::PATCH)
+        .uri(format!("{path}?fieldManager=m&fieldValidation=Strict"))
+        .header("content-type", "application/apply-patch+yaml")
+        .body(Full::from(object.to_string()))
+        .unwrap();
+    world.send(request).await
+}
+
+/// A custom kind whose `spec` keeps what is unknown and whose `plain` does not.
+async fn with_opens() -> World {
+    let world = World::new().await;
+    let item = json!({"type": "object", "properties": {"b": {"type": "string"}}});
+    let spec = json!({
+        "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {"a": item, "l": {"type": "array", "items": item}},
+    });
+    let schema = json!({"type": "object", "properties": {"spec": spec, "plain": item}});
+    let definition = json!({
+        "metadata": {"name": "opens.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "opens", "kind": "Open"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+        },
+    });
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    world.expect(StatusCode::CREATED, Method::POST, definitions, Some(definition)).await;
+    world
+}
+
+const OPEN: &str = "/apis/example.com/v1/namespaces/demo/opens/x";
+
+fn open(rest: Value) -> Value {
+    let mut object = json!({"apiVersion": "example.com/v1", "kind": "Open", "metadata": {"name": "x"}});
+    object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+    object
+}
+
+#[tokio::test]
+async fn an_applier_may_say_more_below_fields_that_keep_what_is_unknown() {
+    let world = with_opens().await;
+    let more = json!({"b": "1", "zz": "2"});
+    let (code, refused) = apply(&world, OPEN, &open(json!({"plain": more}))).await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{refused}");
+    assert!(refused["message"].as_str().unwrap().ends_with(".plain.zz: field not declared in schema"));
+    for code in [StatusCode::CREATED, StatusCode::OK] {
+        let said = open(json!({"spec": {"a": more, "l": [more], "q": {"r": 1}}}));
+        let (answered, made) = apply(&world, OPEN, &said).await;
+        assert_eq!(answered, code, "{made}");
+        assert_eq!(made["spec"], json!({"a": {"b": "1"}, "l": [{"b": "1"}], "q": {"r": 1}}));
+    }
+}
+
+#[tokio::test]
+async fn an_apply_that_empties_an_object_leaves_null_which_only_custom_kinds_mind() {
+    let world = with_opens().await;
+    let full = open(json!({"plain": {"b": "1"}, "spec": {}}));
+    assert_eq!(apply(&world, OPEN, &full).await.0, StatusCode::CREATED);
+    let (code, refused) = apply(&world, OPEN, &open(json!({"plain": {}, "spec": {}}))).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+    let cause = &refused["details"]["causes"][0];
+    assert_eq!(cause["field"], "plain");
+    assert_eq!(cause["message"], r#"Invalid value: "null": plain in body must be of type object: "null""#);
+    let (code, made) = apply(&world, OPEN, &open(json!({"spec": {}}))).await;
+    assert_eq!(code, StatusCode::OK, "{made}");
+    assert_eq!(made.get("plain"), None);
+
+    let path = format!("{MAPS}/a");
+    let map = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data});
+    assert_eq!(apply(&world, &path, &map(json!({"k": "v"}))).await.0, StatusCode::CREATED);
+    let (code, emptied) = apply(&world, &path, &map(json!({}))).await;
+    assert_eq!(code, StatusCode::OK, "{emptied}");
+    assert_eq!(emptied.get("data"), None);
+}
+
+#[tokio::test]
+async fn the_data_of_a_revision_has_one_owner() {
+    let world = World::new().await;
+    let revision = json!({"metadata": {"name": "r"}, "revision": 1, "data": {"a": 1, "b": {"c": 2}}});
+    let path = "/apis/apps/v1/namespaces/demo/controllerrevisions";
+    let made = world.expect(StatusCode::CREATED, Method::POST, path, Some(revision)).await;
+    let owned = json!({"f:data": {}, "f:revision": {}});
+    assert_eq!(made["metadata"]["managedFields"][0]["fieldsV1"], owned);
 }
