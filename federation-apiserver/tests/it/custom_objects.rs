@@ -424,7 +424,7 @@ async fn a_value_of_the_wrong_type_is_looked_at_all_the_same() {
         (
             "count",
             json!(0),
-            &["spec.count: Invalid value: 0: spec.count in body should be greater than or equal to 1"],
+            &["spec.count: Invalid value: 0: spec.count in body should be greater than or equal to 1.5"],
         ),
     ] {
         let mut object = tab("a");

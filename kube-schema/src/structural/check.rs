@@ -153,6 +153,9 @@ fn numeric(schema: &Structural, value: &Value, path: &str, faults: &mut Vec<Fiel
     let checks = &schema.checks;
     let room = |what: &str, number: &Value| format::range(schema, number, what, path);
     let wrong = |what: String| [invalid(path, value.clone(), &what)];
+    // Whole numbers are compared with a bound as Go converts it to one: its fraction is cut off.
+    let whole = value.as_i64().is_some();
+    let bound = |limit: f64, fits: bool| if whole && fits { limit.trunc() } else { limit };
     faults.extend(room("Checked", value));
     if let Some(divisor) = checks.multiple_of {
         faults.extend(room("MultipleOf", &divisor.into()));
@@ -160,11 +163,10 @@ fn numeric(schema: &Structural, value: &Value, path: &str, faults: &mut Vec<Fiel
             faults.extend(wrong(format!("should be a multiple of {divisor}")));
         }
     }
-    // Whole numbers are compared with whole ones.
-    let bound = |bound: f64| if value.is_f64() { bound } else { bound.trunc() };
     if let Some(min) = checks.minimum {
-        faults.extend(room("Minimum boundary", &min.into()));
-        let min = bound(min);
+        let misfit = room("Minimum boundary", &min.into());
+        let min = bound(min, misfit.is_none());
+        faults.extend(misfit);
         if checks.exclusive_minimum && number <= min {
             faults.extend(wrong(format!("should be greater than {min}")));
         } else if number < min {
@@ -172,8 +174,9 @@ fn numeric(schema: &Structural, value: &Value, path: &str, faults: &mut Vec<Fiel
         }
     }
     if let Some(max) = checks.maximum {
-        faults.extend(room("Maximum boundary", &max.into()));
-        let max = bound(max);
+        let misfit = room("Maximum boundary", &max.into());
+        let max = bound(max, misfit.is_none());
+        faults.extend(misfit);
         if checks.exclusive_maximum && number >= max {
             faults.extend(wrong(format!("should be less than {max}")));
         } else if number > max {
@@ -316,6 +319,46 @@ mod tests {
         assert_eq!(told(double, json!(1e39), None), [""; 0]);
         let odd = json!({"type": "integer", "format": "uint8"});
         assert_eq!(told(odd, json!(300), None), [""; 0], "nobody knows this one");
+    }
+
+    #[test]
+    fn whole_numbers_are_compared_with_bounds_without_their_fraction() {
+        let told = |number: Value| {
+            let schema = json!({"type": "object", "properties": {"n": {"type": "number", "minimum": 2.5}}});
+            faults(schema, json!({"n": number}), None)
+        };
+        assert_eq!(told(json!(2)), [""; 0]);
+        assert_eq!(told(json!(2.25)).len(), 1);
+        assert_eq!(
+            told(json!(1)),
+            ["spec.n: Invalid value: 1: spec.n in body should be greater than or equal to 2"]
+        );
+    }
+
+    #[test]
+    fn what_has_the_wrong_type_is_no_listed_value_either() {
+        let choice = json!({"type": "string", "enum": ["a", "b"]});
+        let either = json!({
+            "type": "object", "properties": {"b": {"type": "string"}, "c": {"type": "string"}},
+            "oneOf": [{"required": ["b"]}, {"required": ["c"]}],
+        });
+        let mut or_null = choice.clone();
+        or_null["nullable"] = true.into();
+        let schema = json!({"type": "object", "properties": {"null": or_null}});
+        assert_eq!(
+            faults(schema, json!({"null": null}), None),
+            [r#"spec.null: Unsupported value: null: supported values: "a", "b""#]
+        );
+        let schema = json!({"type": "object", "properties": {"choice": choice, "either": either}});
+        assert_eq!(
+            faults(schema, json!({"choice": 1, "either": 5}), None),
+            [
+                r#"spec.choice: Invalid value: "integer": spec.choice in body must be of type string: "integer""#,
+                r#"spec.choice: Unsupported value: 1: supported values: "a", "b""#,
+                r#"spec.either: Invalid value: "integer": spec.either in body must be of type object: "integer""#,
+                r#"<nil>: Invalid value: "": "spec.either" must validate one and only one schema (oneOf). Found 2 valid alternatives"#,
+            ]
+        );
     }
 
     #[test]
