@@ -182,7 +182,8 @@ impl FieldError {
 
     /// `Too long: may not be more than N bytes`.
     pub fn too_long(field: &FieldPath, max_bytes: usize) -> Self {
-        Self::new(FieldReason::TooLong, field, None, &format!("may not be more than {max_bytes} bytes"))
+        let bytes = if max_bytes == 1 { "byte" } else { "bytes" };
+        Self::new(FieldReason::TooLong, field, None, &format!("may not be more than {max_bytes} {bytes}"))
     }
 
     /// `Too many: N: must have at most M items`.
