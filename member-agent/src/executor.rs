@@ -1,6 +1,6 @@
 //! Carries out what the session asks: one job at a time for each object, many objects at once.
 
-mod left;
+mod released;
 mod withdraw;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -23,7 +23,7 @@ use crate::member::{Failure, Member, Reason};
 use crate::metrics::Metrics;
 use crate::world::{Report, World};
 
-use self::left::Left;
+use self::released::Released;
 
 /// Requests to the member at once. Its API server allows 200 mutating ones in flight by default (`--max-mutating-requests-inflight`)
 /// for all its clients; 32 leave room for them and still fill a round trip of 10 ms at 3,000 a second.
@@ -77,7 +77,7 @@ struct Inner {
     /// Objects known to be ours; true: adopted.
     ours: Mutex<HashMap<Key, bool>>,
     fights: Mutex<HashMap<Key, Fight>>,
-    left: Mutex<Left>,
+    released: Mutex<Released>,
     permits: Semaphore,
     /// Notified when an object that others wait for is done.
     firsts: watch::Sender<u64>,
@@ -97,7 +97,7 @@ impl Executor {
             slots: Mutex::default(),
             ours: Mutex::default(),
             fights: Mutex::default(),
-            left: Mutex::default(),
+            released: Mutex::default(),
             permits: Semaphore::new(CONCURRENT),
             firsts: watch::Sender::new(0),
             stop,
@@ -354,9 +354,9 @@ impl Executor {
 
     /// Whether what is there may be taken, and whether it counts as adopted.
     fn claim(&self, key: &Key, live: &Value, entry: &Entry) -> Result<bool, Failure> {
-        let was_ours = self.0.left.lock().find(key, &entry.uid, live);
+        let was_ours = self.0.released.lock().find(key, &entry.uid, live);
         let adopted = was_ours.map_or_else(|| claim(key, live, entry.conflict), Ok)?;
-        self.0.left.lock().remove(key);
+        self.0.released.lock().remove(key);
         Ok(adopted)
     }
 

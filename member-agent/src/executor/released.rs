@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// How long a mistake may last.
 const KEPT: Duration = Duration::from_secs(3600);
-/// Copies that are remembered, each with some hundred octets. Of more at once, the rest is refused.
+/// Copies that are remembered, each with some hundred bytes. Of more at once, the rest is refused.
 const KEPT_MAX: usize = 50_000;
 
 struct Copy {
@@ -25,9 +25,9 @@ struct Copy {
 
 /// The copies, by object.
 #[derive(Default)]
-pub(super) struct Left(HashMap<Key, Copy>);
+pub(super) struct Released(HashMap<Key, Copy>);
 
-impl Left {
+impl Released {
     /// A template's copy was released, and is this now.
     pub(super) fn add(&mut self, key: &Key, uid: &str, live: &Value, adopted: bool) {
         if self.0.len() >= KEPT_MAX {
@@ -54,8 +54,7 @@ impl Left {
 /// Of everything that somebody may have set. Statuses change by themselves, and with them the version.
 fn hash(live: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let unset = |name: &str| name == "status";
-    for (name, value) in live.as_object().into_iter().flatten().filter(|(name, _)| !unset(name)) {
+    for (name, value) in live.as_object().into_iter().flatten().filter(|(name, _)| *name != "status") {
         name.hash(&mut hasher);
         match value.as_object().filter(|_| name == "metadata") {
             Some(metadata) => {
@@ -80,19 +79,19 @@ mod tests {
     fn a_copy_is_as_it_was_left_until_somebody_changes_it_or_another_template_wants_it() {
         let key = Key { resource: "configmaps".into(), name: "a".into(), ..Key::default() };
         let copy = json!({"metadata": {"uid": "l", "resourceVersion": "7"}, "data": {"k": "v"}});
-        let mut left = Left::default();
-        left.add(&key, "t", &copy, true);
+        let mut released = Released::default();
+        released.add(&key, "t", &copy, true);
         let later = json!({"metadata": {"uid": "l", "resourceVersion": "9", "managedFields": []}, "data": {"k": "v"}, "status": {}});
-        assert_eq!(left.find(&key, "t", &later), Some(true));
-        assert_eq!(left.find(&key, "other", &later), None);
+        assert_eq!(released.find(&key, "t", &later), Some(true));
+        assert_eq!(released.find(&key, "other", &later), None);
         for changed in [
             json!({"metadata": {"uid": "l", "labels": {"by": "hand"}}, "data": {"k": "v"}}),
             json!({"metadata": {"uid": "l"}, "data": {"k": "w"}}),
             json!({"metadata": {"uid": "made anew"}, "data": {"k": "v"}}),
         ] {
-            assert_eq!(left.find(&key, "t", &changed), None, "{changed}");
+            assert_eq!(released.find(&key, "t", &changed), None, "{changed}");
         }
-        left.remove(&key);
-        assert_eq!(left.find(&key, "t", &later), None);
+        released.remove(&key);
+        assert_eq!(released.find(&key, "t", &later), None);
     }
 }

@@ -87,7 +87,7 @@ impl Executor {
                     done(RemoveResult::Released, "it was there before the federation; it was left in place")
                 }
                 Ok(live) => {
-                    self.0.left.lock().add(key, uid, &live, adopted);
+                    self.0.released.lock().add(key, uid, &live, adopted);
                     done(RemoveResult::Released, "")
                 }
                 Err(Failure::NotFound) => done(RemoveResult::Released, ""),
