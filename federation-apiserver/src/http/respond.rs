@@ -10,7 +10,7 @@ use serde_json::{Serializer, Value};
 
 use super::{
     body::{self, Body},
-    negotiate::{Encoding, Format},
+    negotiate::{Encoding, Format, JSON},
 };
 
 /// A response with a body that is known whole.
@@ -34,6 +34,11 @@ pub(crate) fn text(code: StatusCode, content: impl Into<String>) -> Response<Bod
 pub(crate) fn value(code: StatusCode, format: Format, value: &Value) -> Response<Body> {
     let (content_type, content) = encode(format, value);
     bytes(code, content_type, content)
+}
+
+/// JSON on many lines, the last of which does not end: kube-apiserver's `WriteRawJSON`, in which no form can be chosen.
+pub(crate) fn raw(code: StatusCode, value: &impl Serialize) -> Response<Body> {
+    bytes(code, JSON, on_many_lines(value))
 }
 
 /// Writes a value in the form that was chosen.
@@ -60,18 +65,19 @@ pub(crate) fn encode_custom(format: Format, value: &Value) -> (&'static str, Vec
 }
 
 fn json(format: Format, value: &impl Serialize) -> (&'static str, Vec<u8>) {
-    let mut content = if format.pretty {
-        let mut content = Vec::with_capacity(1024);
-        let written = value.serialize(&mut Serializer::with_formatter(&mut content, AsGo::pretty()));
-        if written.is_err() {
-            content.clear();
-        }
-        content
-    } else {
-        compact(value)
-    };
+    let mut content = if format.pretty { on_many_lines(value) } else { compact(value) };
     content.push(b'\n');
     (Format { encoding: Encoding::Json, ..format }.content_type(false), content)
+}
+
+/// Writes JSON as Go does, on lines of which the last does not end.
+fn on_many_lines(value: &impl Serialize) -> Vec<u8> {
+    let mut content = Vec::with_capacity(1024);
+    let written = value.serialize(&mut Serializer::with_formatter(&mut content, AsGo::pretty()));
+    if written.is_err() {
+        content.clear();
+    }
+    content
 }
 
 /// Writes JSON as Go does, on one line that does not end.

@@ -43,7 +43,6 @@ pub(super) fn answer(
     if trimmed == "/version" {
         negotiate::choose(&head.headers, None, DOCUMENTS)?;
     }
-    let pretty = Format { pretty: true, ..Format::JSON };
     match path {
         // kube-apiserver forgets what it has counted; this server counts on.
         "/metrics" if head.method == Method::DELETE => return Err(ApiError::no_such_method()),
@@ -63,8 +62,8 @@ pub(super) fn answer(
     }
     match trimmed {
         ISSUER_PATH | KEY_PATH => return identity(shared, head, trimmed),
-        "/version" => return Ok(respond::value(StatusCode::OK, pretty, &version::info())),
-        "/" => return Ok(respond::value(StatusCode::OK, pretty, &json!({"paths": paths(shared)}))),
+        "/version" => return Ok(respond::raw(StatusCode::OK, &version::info())),
+        "/" => return Ok(respond::raw(StatusCode::OK, &json!({"paths": paths(shared)}))),
         _ => {}
     }
     match discovery::find(trimmed, &head.headers, &shared.served()) {
@@ -144,8 +143,7 @@ pub(super) fn no_page() -> Response<Body> {
 
 /// 404 with the paths that there are.
 fn unknown_path(shared: &Shared) -> Response<Body> {
-    let pretty = Format { pretty: true, ..Format::JSON };
-    respond::value(StatusCode::NOT_FOUND, pretty, &json!({"paths": paths(shared)}))
+    respond::raw(StatusCode::NOT_FOUND, &json!({"paths": paths(shared)}))
 }
 
 /// Every path that is served, sorted.

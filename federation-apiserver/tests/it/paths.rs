@@ -203,6 +203,19 @@ async fn discovery_says_where_it_was_found() {
 }
 
 #[tokio::test]
+async fn the_version_and_the_paths_are_written_as_they_are() {
+    let world = World::new().await;
+    for (path, begin) in [
+        ("/version", "{\n  \"major\": \"1\",\n  \"minor\": "),
+        ("/", "{\n  \"paths\": [\n    \""),
+        ("/a", "{\n  \"paths\": [\n    \""),
+    ] {
+        let (_, _, text) = get(&world, path).await;
+        assert!(text.starts_with(begin) && text.ends_with("\n}"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_resource_has_no_head_and_a_table_is_plain_json() {
     let world = World::new().await;
     for path in ["/api/v1/namespaces", "/api/v1/namespaces/demo", "/version"] {
