@@ -7,11 +7,9 @@ use std::{sync::Arc, vec};
 use apimachinery::{ApiError, order::Ordered};
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::{
-    LIST_END, ListMeta, append_element, elements, is_verbatim, list_head, list_of_values, metadata,
-    of_version, parse, table, written,
+    LIST_END, ListMeta, append_element, element, is_verbatim, list_head, list_of_values, parse, written,
 };
 use crate::{
     http::{
@@ -159,19 +157,6 @@ fn array_of(format: Format) -> &'static str {
     if format.view == View::Table { "rows" } else { "items" }
 }
 
-/// An object as an element of a list.
-fn element(kind: &KindRef, format: Format, value: Value, now: Timestamp) -> Value {
-    match format.view {
-        View::Table => {
-            let mut row = table::row(kind, format.include, value, now);
-            row["object"] = of_version(format, row["object"].take());
-            row
-        }
-        View::Metadata => of_version(format, metadata(&value)),
-        View::Object => elements(kind, vec![value]).pop().unwrap_or_default(),
-    }
-}
-
 /// Has the processor fetch objects before they are written. They lie anywhere in memory, and to wait for each in turn is a good part of the
 /// time that a large list takes.
 fn read_ahead(items: &[Arc<Stored>]) {
@@ -189,7 +174,7 @@ fn read_ahead(items: &[Arc<Stored>]) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{

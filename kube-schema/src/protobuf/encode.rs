@@ -26,11 +26,11 @@ enum Step<'a> {
 impl<'a> Path<'a> {
     pub(super) const ROOT: Self = Self { parent: None, step: Step::Root };
 
-    fn child(&'a self, name: &'a str) -> Self {
+    pub(super) fn child(&'a self, name: &'a str) -> Self {
         Self { parent: Some(self), step: Step::Name(name) }
     }
 
-    fn index(&'a self, at: usize) -> Self {
+    pub(super) fn index(&'a self, at: usize) -> Self {
         Self { parent: Some(self), step: Step::Index(at) }
     }
 

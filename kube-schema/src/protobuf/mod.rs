@@ -7,14 +7,16 @@
 
 mod decode;
 mod encode;
+mod list;
 pub(crate) mod scalar;
 mod table;
 pub(crate) mod wire;
 
 use serde_json::{Map, Value};
 
+pub use list::ListEncoder;
 use table::Tables;
-use wire::{Raw, Reader, put_bytes, put_message};
+use wire::{Raw, Reader, put_bytes, put_message, put_varint};
 
 /// Whether Go leaves out a field of a message, by its name in JSON, where it has the zero of its scalar type.
 pub(crate) fn leaves_out_zero(message: &str, field: &str) -> bool {
@@ -155,8 +157,12 @@ fn type_meta(bytes: &[u8]) -> Result<TypeMeta, Error> {
 
 /// Encodes an object whose apiVersion and kind stand in it.
 pub fn encode_object(value: &Value) -> Result<Vec<u8>, Error> {
+    encode(&type_meta_of(value), value)
+}
+
+fn type_meta_of(value: &Value) -> TypeMeta {
     let text = |field| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    encode(&TypeMeta { api_version: text("apiVersion"), kind: text("kind") }, value)
+    TypeMeta { api_version: text("apiVersion"), kind: text("kind") }
 }
 
 /// Encodes a body: prefix, envelope, message.
@@ -165,17 +171,34 @@ pub fn encode(meta: &TypeMeta, value: &Value) -> Result<Vec<u8>, Error> {
     let message = tables.kind(&meta.api_version, &meta.kind).ok_or_else(|| unknown(meta))?;
     // A rough guess that spares most of the growing: built-in objects are some hundred bytes.
     let mut out = Vec::with_capacity(1024);
-    out.extend_from_slice(MAGIC);
-    put_message(&mut out, 1, |out| {
-        put_bytes(out, 1, meta.api_version.as_bytes());
-        put_bytes(out, 2, meta.kind.as_bytes());
-        Ok::<_, Error>(())
-    })?;
-    put_message(&mut out, 2, |out| encode::message(tables, message, value, &encode::Path::ROOT, 0, out))?;
-    // gogo writes the two empty strings of Unknown, and byte-for-byte equality is worth four bytes.
-    put_bytes(&mut out, 3, b"");
-    put_bytes(&mut out, 4, b"");
+    put_head(&mut out, meta);
+    put_message(&mut out, RAW, |out| encode::message(tables, message, value, &encode::Path::ROOT, 0, out))?;
+    put_tail(&mut out);
     Ok(out)
+}
+
+/// Where the message is in a `runtime.Unknown`.
+const RAW: u32 = 2;
+
+/// What comes before the message.
+fn put_head(out: &mut Vec<u8>, meta: &TypeMeta) {
+    out.extend_from_slice(MAGIC);
+    let mut names = Vec::with_capacity(meta.api_version.len() + meta.kind.len() + 4);
+    put_bytes(&mut names, 1, meta.api_version.as_bytes());
+    put_bytes(&mut names, 2, meta.kind.as_bytes());
+    put_bytes(out, 1, &names);
+}
+
+/// The tag and the length of a message that follows.
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    put_varint(out, u64::from(RAW) << 3 | 2);
+    put_varint(out, length as u64);
+}
+
+/// What comes behind it: gogo writes the two empty strings of Unknown, and byte-for-byte equality is worth four bytes.
+fn put_tail(out: &mut Vec<u8>) {
+    put_bytes(out, 3, b"");
+    put_bytes(out, 4, b"");
 }
 
 /// One watch event: a bare `metav1.WatchEvent` whose object is a whole body, as [`encode`] gives it. The 4-byte big-endian
