@@ -20,6 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A watch that is silent for so long has told what it has to tell for now.
 const SILENCE: Duration = Duration::from_millis(3);
 
+/// What kube-apiserver, too, answers with 500 though the request is at fault: an apply that its schema does not allow, and a watch of a version
+/// that is none.
+const FAULTS_OF_REQUESTS: [&str; 3] =
+    ["failed to create typed", "failed to convert", "resourceVersion: Invalid value"];
 /// What is not implemented, and a revision that does not come in time.
 const ALLOWED: [u16; 2] = [501, 504];
 
@@ -172,10 +176,8 @@ impl World {
             let body = tokio::time::timeout(PATIENCE, response.into_body().collect()).await;
             let body = body.map_err(|_| "the answer does not end".to_owned())?;
             let body = body.map_err(|error| format!("the answer breaks off: {error}"))?.to_bytes();
-            // An apply that its schema does not allow is answered so by kube-apiserver, too.
             let text = String::from_utf8_lossy(&body);
-            let known =
-                ["failed to create typed", "failed to convert"].iter().any(|words| text.contains(words));
+            let known = FAULTS_OF_REQUESTS.iter().any(|words| text.contains(words));
             if status.is_server_error() && !ALLOWED.contains(&status.as_u16()) && !known {
                 return Err(format!("{status}: {text}"));
             }
