@@ -3,7 +3,8 @@
 use thiserror::Error;
 
 use crate::api::{
-    ClusterPlacementPolicy, GROUP, PlacementPolicy, PlacementPolicySpec, ResourceSelector, marks,
+    ClusterPlacementPolicy, GROUP, PlacementPolicy, PlacementPolicySpec, PlacementSpec, ResourceSelector,
+    marks,
 };
 use crate::labels;
 use crate::template::Template;
@@ -203,12 +204,27 @@ fn specificity(template: &Template, selectors: &[ResourceSelector]) -> Option<u8
         .min()
 }
 
+/// Whether the policy that would decide about a template now (none: an empty name) decided about it before, so that it may go on to decide while
+/// another policy cannot be read. If another one decided, or none has yet, it cannot be told which would.
+pub fn goes_on(last: Option<&PlacementSpec>, uid: &str, policy: &str) -> bool {
+    last.is_some_and(|last| last.template.uid == uid && last.policy == policy)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn only_the_policy_that_decided_about_this_template_goes_on() {
+        let mut last = PlacementSpec { policy: "PlacementPolicy/a".into(), ..PlacementSpec::default() };
+        last.template.uid = "u".into();
+        assert!(goes_on(Some(&last), "u", "PlacementPolicy/a"));
+        assert!(!goes_on(Some(&last), "u", "") && !goes_on(Some(&last), "other", "PlacementPolicy/a"));
+        assert!(!goes_on(None, "u", ""));
+    }
 
     fn template(api_version: &str, kind: &str, namespace: &str, name: &str) -> Template {
         Template {

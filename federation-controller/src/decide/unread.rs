@@ -22,9 +22,8 @@ impl Reconciler {
         let selected = select::policy(view, &policies, &cluster_policies);
         let selected = selected.map(|policy| policy.name).unwrap_or_default();
         let last = self.world.decided(&template.key);
-        let is_same =
-            last.is_some_and(|last| last.spec.template.uid == *template.uid && last.spec.policy == selected);
-        (!is_same).then(|| unread.join(", "))
+        let goes_on = select::goes_on(last.as_deref().map(|last| &last.spec), &template.uid, &selected);
+        (!goes_on).then(|| unread.join(", "))
     }
 
     /// Nothing is decided about a template, and what was decided stays. It is looked at again when all can be read.
