@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::bench_api_bare;
 use crate::bench_api_client::{applies, creates, creates_in_turn, events, gets, lists};
+use crate::bench_api_plain::Media;
 use crate::bench_api_servers::{Access, OTHER_PORT, OWN_PORT, Own, Real, Server};
 use crate::test::{cargo, command};
 
@@ -62,8 +63,9 @@ const fn at_most(name: &'static str, unit: &'static str, target: f64) -> Metric 
 
 /// Where "write to event" is among them.
 const EVENTS: usize = 5;
+const EVENTS_IN_PROTOBUF: usize = 6;
 
-const METRICS: [Metric; 10] = [
+const METRICS: [Metric; 11] = [
     Metric { name: "creates, 32 clients", unit: "1/s", target: Some(8.0), more_is_better: true },
     at_most("create, one at a time, p50", "ms", 0.25),
     at_most("get, p50", "ms", 0.25),
@@ -71,6 +73,8 @@ const METRICS: [Metric; 10] = [
     // Such a list is not looked up in etcd, so kube-apiserver takes half the time. What is left is mostly the bytes: docs/adr/0002-watch-cache.md.
     Metric { name: "list of 10k from cache, p50", unit: "ms", target: None, more_is_better: false },
     at_most("write to event, 100 watchers, p50", "ms", 0.25),
+    // As client-go's informers of built-in kinds ask for it.
+    Metric { name: "write to event, protobuf, p50", unit: "ms", target: None, more_is_better: false },
     at_most("server-side apply, p50", "ms", 1.0 / 3.0),
     at_most("memory, empty", "MiB", 0.1),
     at_most("memory, 10k objects", "MiB", 1.0 / 6.0),
@@ -159,9 +163,9 @@ async fn measure(servers: [&dyn Server; 2], options: &Options) -> Result<Vec<[f6
     let wants = |metric: usize| options.wants(&METRICS[metric]);
     tokio::time::sleep(REST).await;
     let empty = servers.map(|server| memory_mib(&server.pids()));
-    let mut samples: Vec<[Vec<f64>; 2]> = vec![Default::default(); 7];
+    let mut samples: Vec<[Vec<f64>; 2]> = vec![Default::default(); 8];
     // What is asked for and listed later is made here.
-    let needs_objects = [0, 2, 3, 4, 8].into_iter().any(wants);
+    let needs_objects = [0, 2, 3, 4, 9].into_iter().any(wants);
     for round in 0..if needs_objects { rounds } else { 0 } {
         for (which, server) in servers.iter().enumerate() {
             settle(servers).await;
@@ -179,13 +183,20 @@ async fn measure(servers: [&dyn Server; 2], options: &Options) -> Result<Vec<[f6
             let all = "/api/v1/namespaces/bench/configmaps";
             let turns = "/api/v1/namespaces/turns/configmaps";
             let watched = "/api/v1/namespaces/watched/configmaps";
-            for metric in (1..=6).filter(|metric| wants(*metric)) {
+            for metric in (1..=7).filter(|metric| wants(*metric)) {
                 let times = match metric {
                     1 => creates_in_turn(target, turns, &format!("t{round}"), 100).await?,
                     2 => gets(target, all, 400).await?,
                     3 => lists(target, all, 3).await?,
                     4 => lists(target, &format!("{all}?resourceVersion=0"), 3).await?,
-                    EVENTS => events(target, watched, &format!("w{round}"), WATCHERS, WATCHED_WRITES).await?,
+                    EVENTS | EVENTS_IN_PROTOBUF => {
+                        let (prefix, media) = match metric {
+                            EVENTS => ("w", Media::Json),
+                            _ => ("p", Media::Protobuf),
+                        };
+                        let prefix = format!("{prefix}{round}");
+                        events(target, watched, &prefix, WATCHERS, media, WATCHED_WRITES).await?
+                    }
                     _ => applies(target, "/apis/apps/v1/namespaces/turns/deployments", round, 100).await?,
                 };
                 samples[metric][which].push(median(times));

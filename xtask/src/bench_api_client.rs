@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::bench_api_plain::Plain;
+use crate::bench_api_plain::{Media, Plain};
 
 /// Where to connect, and as whom.
 #[derive(Clone)]
@@ -292,6 +292,7 @@ pub(crate) async fn events(
     path: &str,
     prefix: &str,
     watchers: usize,
+    media: Media,
     writes: usize,
 ) -> Result<Vec<f64>> {
     let list: serde_json::Value = serde_json::from_slice(&Client::connect(target).await?.get(path).await?)?;
@@ -302,7 +303,7 @@ pub(crate) async fn events(
     let (started, mut begun) = tokio::sync::mpsc::unbounded_channel();
     for _ in 0..watchers {
         let client = Plain::connect(target).await?;
-        tasks.push(tokio::spawn(receive(client, from.clone(), started.clone(), Arc::clone(&seen))));
+        tasks.push(tokio::spawn(receive(client, from.clone(), media, started.clone(), Arc::clone(&seen))));
     }
     for _ in 0..watchers {
         begun.recv().await.context("a watch ended")??;
@@ -359,14 +360,15 @@ impl Seen {
 async fn receive(
     mut client: Plain,
     path: String,
+    media: Media,
     started: tokio::sync::mpsc::UnboundedSender<Result<()>>,
     seen: Arc<Seen>,
 ) {
-    let begun = client.watch(&path).await;
+    let begun = client.watch(&path, media).await;
     let is_begun = begun.is_ok();
     let _gone = started.send(begun);
     // A watch that ends early is missed by the one that waits for all.
-    while is_begun && let Ok(count) = client.events().await {
+    while is_begun && let Ok(count) = client.events(media).await {
         (0..count).for_each(|_| seen.note(Instant::now()));
     }
 }

@@ -20,6 +20,8 @@ const READ_BYTES: usize = 16 << 10;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 /// The last chunk. JSON is without carriage returns, so nothing else ends like that.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+/// The empty encoding and content type that end an object's envelope, and the end of the event's chunk.
+const PROTOBUF_END: &[u8] = b"\x1a\0\"\0\r\n";
 
 pub(crate) struct Plain {
     stream: TlsStream<TcpStream>,
@@ -38,11 +40,12 @@ impl Plain {
         Ok(Self { stream, host: target.address.clone(), heard: Vec::with_capacity(READ_BYTES) })
     }
 
-    async fn send(&mut self, method: &str, path: &str, kind: &str, body: &[u8]) -> Result<()> {
+    async fn send(&mut self, method: &str, path: &str, accept: Media, kind: &str, body: &[u8]) -> Result<()> {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: bench/1\r\naccept: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: bench/1\r\naccept: {}\r\n\
              content-type: {kind}\r\ncontent-length: {}\r\n\r\n",
             self.host,
+            accept.name(),
             body.len()
         );
         let request = [head.as_bytes(), body].concat();
@@ -71,7 +74,7 @@ impl Plain {
 
     /// A request, and its answer to the end.
     pub(crate) async fn ask(&mut self, method: &str, path: &str, kind: &str, body: &[u8]) -> Result<()> {
-        self.send(method, path, kind, body).await?;
+        self.send(method, path, Media::Json, kind, body).await?;
         let start = self.head().await.with_context(|| format!("{method} {path}"))?;
         let length = content_length(self.heard.get(..start).unwrap_or_default())?;
         while !length
@@ -83,21 +86,20 @@ impl Plain {
     }
 
     /// Begins a watch.
-    pub(crate) async fn watch(&mut self, path: &str) -> Result<()> {
-        self.send("GET", path, "application/json", &[]).await?;
+    pub(crate) async fn watch(&mut self, path: &str, accept: Media) -> Result<()> {
+        self.send("GET", path, accept, "application/json", &[]).await?;
         let start = self.head().await.with_context(|| format!("GET {path}"))?;
         self.heard.drain(..start);
         Ok(())
     }
 
     /// Waits until events are whole, and says how many.
-    pub(crate) async fn events(&mut self) -> Result<usize> {
+    pub(crate) async fn events(&mut self, media: Media) -> Result<usize> {
         loop {
-            let count = ended_events(&self.heard);
+            let count = media.ended_events(&self.heard);
             // The end of one may come without its beginning, and a line break without what stands before it.
-            let last = self.heard.last().copied();
-            self.heard.clear();
-            self.heard.extend(last);
+            let known = self.heard.len().saturating_sub(media.overlap());
+            self.heard.drain(..known);
             if count > 0 {
                 return Ok(count);
             }
@@ -106,13 +108,40 @@ impl Plain {
     }
 }
 
-/// Events end with a line break. So do the lines between chunks, but behind a carriage return.
-fn ended_events(bytes: &[u8]) -> usize {
-    let ends = memchr::memchr_iter(b'\n', bytes);
-    ends.filter(|at| {
-        at.checked_sub(1).and_then(|before| bytes.get(before)).is_some_and(|byte| *byte != b'\r')
-    })
-    .count()
+/// In which form events are asked for.
+#[derive(Clone, Copy)]
+pub(crate) enum Media {
+    Json,
+    Protobuf,
+}
+
+impl Media {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        }
+    }
+
+    fn ended_events(self, bytes: &[u8]) -> usize {
+        match self {
+            // Events end with a line break. So do the lines between chunks, but behind a carriage return.
+            Self::Json => memchr::memchr_iter(b'\n', bytes)
+                .filter(|at| {
+                    at.checked_sub(1).and_then(|before| bytes.get(before)).is_some_and(|byte| *byte != b'\r')
+                })
+                .count(),
+            Self::Protobuf => memmem::find_iter(bytes, PROTOBUF_END).count(),
+        }
+    }
+
+    /// Bytes at the end of what has come that may be part of what ends an event.
+    fn overlap(self) -> usize {
+        match self {
+            Self::Json => 1,
+            Self::Protobuf => PROTOBUF_END.len() - 1,
+        }
+    }
 }
 
 /// How long the head says that its body is; nothing if it comes in chunks.
@@ -135,11 +164,18 @@ mod tests {
 
     #[test]
     fn line_breaks_of_chunks_end_no_events() {
+        let ended_events = |bytes: &[u8]| Media::Json.ended_events(bytes);
         assert_eq!(ended_events(b"1a\r\n{\"type\":\"ADDED\"}\n\r\n1a\r\n{}\n"), 2);
         // What was the last byte is the first one now.
         assert_eq!(ended_events(b"}\n\r\n"), 1);
         assert_eq!(ended_events(b"\r\n3\r\n"), 0);
         assert_eq!(ended_events(b"\n\r\n3\r\n"), 0, "it was counted when it came");
+    }
+
+    #[test]
+    fn protobuf_events_end_with_their_chunk() {
+        assert_eq!(Media::Protobuf.ended_events(b"5\r\nk\x1a\0\"\0\r\n5\r\nk\x1a\0\"\0\r\n"), 2);
+        assert_eq!(Media::Protobuf.ended_events(b"\r\n5\r\nk\x1a\0\"\0"), 0);
     }
 
     #[test]
