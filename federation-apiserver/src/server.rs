@@ -50,6 +50,7 @@ use crate::{
         service_account_tokens::ServiceAccountTokens,
         tokens::Tokens,
     },
+    encode::SharedFrames,
     flow::{self, Flow},
     http::{Body, BoxError},
     metrics::Metrics,
@@ -115,6 +116,7 @@ pub(crate) struct Shared {
     registry: MetricsRegistry,
     flow: Flow,
     large_requests: LargeRequests,
+    pub(crate) frames: SharedFrames,
     /// Held by whoever accepts names of definitions, from the look at the names of others to the write.
     pub(crate) naming: tokio::sync::Mutex<()>,
     quotas: Quotas,
@@ -200,6 +202,7 @@ impl ApiServer {
             health: parts.health,
             flow,
             large_requests: LargeRequests::new(),
+            frames: SharedFrames::new(),
             naming: tokio::sync::Mutex::default(),
             quotas: Quotas::default(),
             registry: parts.metrics,

@@ -3,6 +3,7 @@
 //! The common case costs nothing: JSON of the object itself is the stored bytes.
 
 mod pieces;
+mod shared;
 mod table;
 mod unnamed;
 
@@ -13,7 +14,10 @@ use jiff::Timestamp;
 use kube_schema::protobuf::ListEncoder;
 use serde_json::{Value, json};
 
-pub(crate) use self::pieces::{Pieces, is_large};
+pub(crate) use self::{
+    pieces::{Pieces, is_large},
+    shared::SharedFrames,
+};
 use crate::{
     http::{
         negotiate::{Encoding, Format, View},
@@ -346,7 +350,7 @@ mod tests {
         store::{Key, Meta, ResourceKey},
     };
 
-    fn stored(name: &str, data: &Value) -> Arc<Stored> {
+    pub(super) fn stored(name: &str, data: &Value) -> Arc<Stored> {
         let object = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": name, "namespace": "default", "resourceVersion": "7"}, "data": data,

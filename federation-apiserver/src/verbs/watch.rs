@@ -36,12 +36,13 @@ use crate::{
     encode::{self, FrameKind},
     http::{
         Body,
-        negotiate::Format,
+        negotiate::{self, Format},
         query::{ListOptions, VersionMatch},
         respond, websocket,
     },
     registry::KindRef,
-    store::{Event, EventKind, Expired, Storage, Stored, Watch},
+    server::Shared,
+    store::{Event, EventKind, Expired, Stored, Watch},
 };
 
 /// Time between bookmarks, as kube-apiserver's.
@@ -90,7 +91,7 @@ pub(super) async fn watch(mut call: Call) -> Result<Response<Body>, ApiError> {
     let end = now + Duration::from_secs(seconds);
     let upgrade = call.upgrade.take().filter(|_| websocket::is_asked(&call.headers));
     let stream = Box::new(Stream {
-        storage: call.shared.storage.clone(),
+        shared: Arc::clone(&call.shared),
         kind: call.kind.clone(),
         converts: conversion::is_asked(&call.kind),
         format: call.format,
@@ -157,7 +158,7 @@ impl http_body::Body for Frames {
                     None => break None,
                     Some(Next::Frame(frame)) => break Some(frame.into()),
                     Some(Next::Added(stored)) if !stream.converts => {
-                        break stream.frame(FrameKind::Added, &stored);
+                        break stream.own_frame(FrameKind::Added, &stored);
                     }
                     Some(Next::Added(stored)) => this.convert(FrameKind::Added, stored, None),
                     // Before anybody is asked, namespace, name and labels leave out what they can.
@@ -231,7 +232,7 @@ struct View<'a> {
 /// The state of one watch. It holds no lock and no buffer but the initial state. It stays where it is: a thousand watchers would move it
 /// a thousand times for each event.
 struct Stream {
-    storage: Storage,
+    shared: Arc<Shared>,
     kind: KindRef,
     /// Objects are shown in a version that a webhook makes.
     converts: bool,
@@ -367,7 +368,7 @@ impl Stream {
         stored: Arc<Stored>,
         left: Option<u64>,
     ) -> (Box<Self>, Told) {
-        let frame = match conversion::seen(&self.storage, &self.kind, &stored).await {
+        let frame = match conversion::seen(&self.shared.storage, &self.kind, &stored).await {
             Ok(stored) => self.tell(&View { event, stored: &stored, left }),
             Err(error) => Some(self.fail(&error).into()),
         };
@@ -377,7 +378,7 @@ impl Stream {
     /// The same where the selectors ask for what a webhook makes.
     async fn look(mut self: Box<Self>, event: Arc<Event>) -> (Box<Self>, Told) {
         let states: Vec<_> = event.previous.iter().chain([&event.object]).cloned().collect();
-        let seen = match conversion::seen_all(&self.storage, &self.kind, states).await {
+        let seen = match conversion::seen_all(&self.shared.storage, &self.kind, states).await {
             Ok(seen) => seen,
             Err(error) => {
                 let frame = self.fail(&error);
@@ -393,17 +394,30 @@ impl Stream {
         (self, frame.into())
     }
 
+    /// The frame of an event, which others may get, too.
     fn frame(&mut self, event: FrameKind, stored: &Stored) -> Option<Bytes> {
+        if self.format.view == negotiate::View::Table {
+            return self.own_frame(event, stored);
+        }
+        let frame = self.shared.frames.frame(&self.kind, self.format, event, stored);
+        self.sent(stored, frame)
+    }
+
+    /// The frame of an object of the initial state: others begin elsewhere.
+    fn own_frame(&mut self, event: FrameKind, stored: &Stored) -> Option<Bytes> {
+        let first = std::mem::replace(&mut self.first, false);
+        let frame = encode::frame(&self.kind, self.format, event, stored, Timestamp::now(), first);
+        self.sent(stored, frame.map(Into::into))
+    }
+
+    fn sent(&self, stored: &Stored, frame: Result<Bytes, ApiError>) -> Option<Bytes> {
         self.counted.event_sent();
         fairness::event_sent();
-        let first = std::mem::replace(&mut self.first, false);
-        match encode::frame(&self.kind, self.format, event, stored, Timestamp::now(), first) {
-            Ok(frame) => Some(frame.into()),
-            Err(error) => {
+        frame
+            .inspect_err(|error| {
                 tracing::error!(key = %stored.key, %error, "a stored object cannot be read; ending the watch");
-                None
-            }
-        }
+            })
+            .ok()
     }
 
     fn frame_of_value(&mut self, event: FrameKind, value: Value) -> Vec<u8> {
