@@ -240,6 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn what_lacks_its_key_is_the_entry_of_the_default_key() {
+        let schema = Schemas::builtin().apply_schema();
+        let root = TypeRef::named("io.k8s.api.core.v1.PodSpec");
+        let spec = json!({"containers": [{"ports": [{"hostPort": 80}]}]});
+        let fields = ObjectType::new(&schema, &root).field_set(&spec).to_value();
+        let container = &fields["f:containers"][r#"k:{"name":""}"#];
+        assert!(container["f:ports"][r#"k:{"containerPort":0,"protocol":"TCP"}"#].is_object(), "{fields}");
+    }
+
+    #[test]
     fn sets_atomic_lists_and_atomic_structs_are_told_apart() {
         let document = Schemas::builtin().ownership_schema();
         let finalizers = field(&document, "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", "finalizers");

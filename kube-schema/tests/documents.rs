@@ -150,6 +150,32 @@ fn documents_are_closed_over_their_references() {
 }
 
 #[test]
+fn defaults_and_enumerations_are_told_where_openapi_has_them() {
+    let documents = build();
+    let apps = parse(&documents.v3["apis/apps/v1"].bytes());
+    let property = |definition: &str, name: &str| {
+        apps["components"]["schemas"][format!("io.k8s.api.{definition}")]["properties"][name].clone()
+    };
+    assert_eq!(property("apps.v1.Deployment", "spec")["default"], json!({}));
+    assert_eq!(property("apps.v1.DeploymentSpec", "replicas")["default"], Value::Null, "a pointer");
+    assert_eq!(property("core.v1.PodSpec", "containers")["items"]["default"], json!({}));
+    assert_eq!(property("core.v1.PodSpec", "nodeSelector")["additionalProperties"]["default"], "");
+    assert_eq!(property("core.v1.ContainerPort", "containerPort")["default"], 0);
+    assert_eq!(property("core.v1.ContainerPort", "hostPort")["default"], Value::Null, "it may be left out");
+    assert_eq!(
+        property("core.v1.ResourceRequirements", "limits")["additionalProperties"]["default"],
+        Value::Null
+    );
+    let protocol = property("core.v1.ContainerPort", "protocol");
+    assert_eq!((&protocol["default"], &protocol["enum"]), (&json!("TCP"), &json!(["SCTP", "TCP", "UDP"])));
+    assert!(protocol["description"].as_str().unwrap().contains("Possible enum values:\n - `\"SCTP\"` is"));
+    // Clients would fill the defaults of version 2 in.
+    let v2 = parse(&documents.v2_json.bytes());
+    let port = &v2["definitions"]["io.k8s.api.core.v1.ContainerPort"]["properties"];
+    assert_eq!((&port["protocol"]["enum"], &port["protocol"]["default"]), (&protocol["enum"], &Value::Null));
+}
+
+#[test]
 fn documents_are_the_same_for_the_same_registry() {
     let (one, two) = (build(), build());
     assert_eq!(one.v3_index.hash, two.v3_index.hash);

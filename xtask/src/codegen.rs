@@ -1,12 +1,17 @@
 //! Regenerates the data files of `kube-schema` from the published Kubernetes sources.
 //!
-//! `codegen openapi DEFINITIONS` reads `_definitions.json` of the PyPI package `kubernetes-validate` 1.37.0
+//! `codegen openapi DEFINITIONS GENERATED` reads `_definitions.json` of the PyPI package `kubernetes-validate` 1.37.0
 //! (`kubernetes-json-schema/v1.37.0-local`), a converted form of the published `swagger.json`, and undoes the conversion.
+//! The published form lacks defaults and the values of enumerations, which kube-apiserver serves. GENERATED has them: what
+//! `openapi-gen` (Debian package `golang-k8s-kube-openapi-dev`) makes of the Go packages of `golang-k8s-api-dev`,
+//! `golang-k8s-apimachinery-dev` and `golang-k8s-apiextensions-apiserver-dev` 0.36.4, written as JSON, name → schema.
 //! `codegen protobuf API APIMACHINERY` reads the published `generated.proto` and Go files of the Debian source packages
 //! `golang-k8s-api` and `golang-k8s-apimachinery` 0.36.4.
 //! `codegen fixtures API` packs that package's `testdata/HEAD` (each kind with every field filled, as JSON and as
 //! protobuf) for the round-trip test.
 //! All write a zlib stream of minified JSON; `--out` names another folder than `kube-schema/data`.
+
+mod openapi;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -14,41 +19,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
-
-/// The definition prefixes whose kinds are served; whatever they refer to comes along.
-const SERVED: &[&str] = &[
-    "io.k8s.api.admissionregistration.v1.",
-    "io.k8s.api.apps.v1.",
-    "io.k8s.api.authentication.v1.",
-    "io.k8s.api.authorization.v1.",
-    "io.k8s.api.autoscaling.v1.",
-    "io.k8s.api.autoscaling.v2.",
-    "io.k8s.api.batch.v1.",
-    "io.k8s.api.certificates.v1.",
-    "io.k8s.api.coordination.v1.",
-    "io.k8s.api.core.v1.",
-    "io.k8s.api.discovery.v1.",
-    "io.k8s.api.events.v1.",
-    "io.k8s.api.flowcontrol.v1.",
-    "io.k8s.api.networking.v1.",
-    "io.k8s.api.node.v1.",
-    "io.k8s.api.policy.v1.",
-    "io.k8s.api.rbac.v1.",
-    "io.k8s.api.resource.v1.",
-    "io.k8s.api.scheduling.v1.",
-    "io.k8s.api.storage.v1.",
-    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.",
-    "io.k8s.apimachinery.pkg.",
-    "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.",
-];
-
-/// Defaults that the input lost and that server-side apply needs, because the field is a list-map key
-/// (`// +default=` markers and `SetDefaults_*` in `k8s.io/api/core/v1`).
-const KEY_DEFAULTS: &[(&str, &str, &str)] = &[
-    ("io.k8s.api.core.v1.ContainerPort", "protocol", "TCP"),
-    ("io.k8s.api.core.v1.ServicePort", "protocol", "TCP"),
-    ("io.k8s.api.core.v1.EndpointPort", "protocol", "TCP"),
-];
 
 /// Runs `codegen openapi|protobuf`.
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
@@ -63,7 +33,9 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         }
     }
     match inputs.as_slice() {
-        ["openapi", definitions] => openapi(Path::new(definitions), &out.join("openapi.json.z")),
+        ["openapi", definitions, generated] => {
+            openapi::write(Path::new(definitions), Path::new(generated), &out.join("openapi.json.z"))
+        }
         ["protobuf", api, apimachinery] => {
             protobuf(Path::new(api), Path::new(apimachinery), &out.join("protobuf.json.z"))
         }
@@ -71,7 +43,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
             fixtures(Path::new(api), Path::new("kube-schema/tests/fixtures/published.json.z"))
         }
         _ => bail!(
-            "usage: codegen [--out DIR] openapi DEFINITIONS.json | protobuf API_DIR APIMACHINERY_DIR | fixtures API_DIR"
+            "usage: codegen [--out DIR] openapi DEFINITIONS.json GENERATED.json | protobuf API_DIR APIMACHINERY_DIR | fixtures API_DIR"
         ),
     }
 }
@@ -83,104 +55,6 @@ fn write_compressed(path: &Path, value: &Value) -> anyhow::Result<()> {
     println!("{}: {} bytes", path.display(), bytes.len());
     std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
 }
-
-// ---- OpenAPI ----
-
-fn openapi(input: &Path, output: &Path) -> anyhow::Result<()> {
-    let text = std::fs::read(input).with_context(|| format!("reading {}", input.display()))?;
-    let document: Value = serde_json::from_slice(&text)?;
-    let all = document.get("$defs").and_then(Value::as_object).context("the input has no $defs")?;
-    let mut wanted: Vec<String> =
-        all.keys().filter(|name| SERVED.iter().any(|prefix| name.starts_with(prefix))).cloned().collect();
-    let mut kept = BTreeMap::new();
-    while let Some(name) = wanted.pop() {
-        if kept.contains_key(&name) {
-            continue;
-        }
-        let mut schema =
-            all.get(&name).with_context(|| format!("{name} is referred to, but not defined"))?.clone();
-        restore(&name, &mut schema);
-        references(&schema, &mut wanted);
-        kept.insert(name, schema);
-    }
-    for (name, field, default) in KEY_DEFAULTS {
-        let property = kept
-            .get_mut(*name)
-            .and_then(|schema| schema.get_mut("properties"))
-            .and_then(|properties| properties.get_mut(field))
-            .and_then(Value::as_object_mut)
-            .with_context(|| format!("{name} has no property {field}"))?;
-        property.insert("default".into(), json!(default));
-    }
-    println!("{} definitions", kept.len());
-    write_compressed(output, &serde_json::to_value(kept)?)
-}
-
-/// Undoes what the JSON-schema conversion changed: nullable types, reference prefixes, `oneOf` of the two scalar unions,
-/// and the `enum` that ties apiVersion and kind of a top-level object.
-fn restore(name: &str, schema: &mut Value) {
-    match name {
-        "io.k8s.apimachinery.pkg.api.resource.Quantity" => {
-            *schema = json!({"type": "string", "description": "Quantity is a fixed-point representation of a number. \
-                It serialises as a decimal number with an optional suffix: n, u, m, k, M, G, T, P, E (powers of ten), \
-                Ki, Mi, Gi, Ti, Pi, Ei (powers of two), or a decimal exponent."});
-            return;
-        }
-        "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => {
-            *schema = json!({"type": "string", "format": "int-or-string",
-                "description": "IntOrString is a type that can hold an int32 or a string."});
-            return;
-        }
-        _ => {}
-    }
-    restore_types(schema);
-    if schema.get("x-kubernetes-group-version-kind").is_some()
-        && let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut)
-    {
-        for field in ["apiVersion", "kind"] {
-            if let Some(property) = properties.get_mut(field).and_then(Value::as_object_mut) {
-                property.remove("enum");
-            }
-        }
-    }
-}
-
-fn restore_types(schema: &mut Value) {
-    let Some(schema) = schema.as_object_mut() else { return };
-    if let Some(Value::Array(types)) = schema.get("type")
-        && let Some(first) = types.iter().find(|t| t.as_str() != Some("null")).cloned()
-    {
-        schema.insert("type".into(), first);
-    }
-    if let Some(Value::String(reference)) = schema.get_mut("$ref") {
-        *reference = reference.replace("#/$defs/", "#/components/schemas/");
-    }
-    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-        properties.values_mut().for_each(restore_types);
-    }
-    for key in ["items", "additionalProperties"] {
-        if let Some(inner) = schema.get_mut(key) {
-            restore_types(inner);
-        }
-    }
-}
-
-fn references(schema: &Value, found: &mut Vec<String>) {
-    match schema {
-        Value::Object(map) => {
-            if let Some(Value::String(reference)) = map.get("$ref")
-                && let Some(name) = reference.strip_prefix("#/components/schemas/")
-            {
-                found.push(name.to_owned());
-            }
-            map.values().for_each(|value| references(value, found));
-        }
-        Value::Array(items) => items.iter().for_each(|value| references(value, found)),
-        _ => {}
-    }
-}
-
-// ---- protobuf ----
 
 /// One field of a Go struct: what the wire descriptor does not say.
 struct GoField {
