@@ -37,6 +37,7 @@ pub mod rbac;
 pub mod rfc3339;
 pub mod status;
 pub mod table;
+pub mod yaml;
 
 pub use field::{FieldError, FieldPath, FieldReason};
 pub use status::ApiError;

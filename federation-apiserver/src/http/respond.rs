@@ -50,9 +50,7 @@ pub(crate) fn encode(format: Format, value: &Value) -> (&'static str, Vec<u8>) {
             }
         }
         Encoding::Yaml => {
-            if let Ok(text) = serde_saphyr::to_string(value) {
-                return (format.content_type(false), text.into_bytes());
-            }
+            return (format.content_type(false), apimachinery::yaml::to_string(value).into_bytes());
         }
         Encoding::Json => {}
     }
