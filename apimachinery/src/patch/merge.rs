@@ -1,4 +1,5 @@
-//! JSON Merge Patch (RFC 7396).
+//! JSON Merge Patch (RFC 7396), as evanphx/json-patch applies it: where a value takes the place of one that is no object, nulls are left out of
+//! the objects in its lists, too.
 
 use serde_json::{Map, Value};
 
@@ -13,11 +14,29 @@ pub fn apply(target: &mut Value, patch: &Value) {
     }
     let Value::Object(target) = target else { return };
     for (key, value) in patch {
-        if value.is_null() {
-            target.remove(key);
-        } else {
-            apply(target.entry(key.clone()).or_insert(Value::Null), value);
+        match (target.get_mut(key), value) {
+            (_, Value::Null) => {
+                target.remove(key);
+            }
+            (Some(inner @ Value::Object(_)), _) => apply(inner, value),
+            _ => {
+                let mut value = value.clone();
+                drop_nulls(&mut value);
+                target.insert(key.clone(), value);
+            }
         }
+    }
+}
+
+/// Removes the members that are null, at all depths. In lists nulls are items.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 
@@ -71,6 +90,22 @@ mod tests {
             let mut result = target.clone();
             apply(&mut result, &patch);
             assert_eq!(result, expect, "{target} + {patch}");
+        }
+    }
+
+    #[test]
+    fn nulls_are_left_out_of_what_is_new() {
+        let list = json!([{"k": 1, "w": null}, null]);
+        let without = json!([{"k": 1}, null]);
+        for (target, expect) in [
+            (json!({}), &without),
+            (json!({"a": null}), &without),
+            (json!({"a": [1]}), &without),
+            (json!({"a": {"b": 1}}), &list),
+        ] {
+            let mut result = target.clone();
+            apply(&mut result, &json!({"a": list}));
+            assert_eq!(result["a"], *expect, "{target}");
         }
     }
 
