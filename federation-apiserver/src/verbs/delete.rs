@@ -3,19 +3,19 @@
 use std::{collections::HashSet, sync::Arc};
 
 use apimachinery::{
-    ApiError, FieldError, FieldPath, FieldReason,
+    ApiError,
     status::{self, Details, GroupResource},
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use http::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Call, commit, list, object, parse_errors};
+use super::{Call, commit, delete_options::options, list, object};
 use crate::{
     admission::{self, webhook},
     crd::{self, conversion},
     deletion::{self, DeleteDecision, DeleteOptions, Propagation},
-    http::{Body, query},
+    http::Body,
     store::{Key, Stored, Write, WriteError},
 };
 
@@ -256,63 +256,6 @@ async fn remove_marked(
         Err(WriteError::Conflict { .. }) => Ok(None),
         Err(error) => Err(commit::unavailable(&error)),
     }
-}
-
-/// DeleteOptions from the body, else from the query; and whether it is a dry run.
-fn options(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {
-    let value = sent_options(call)?;
-    let mut errors = Vec::new();
-    let body = value["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let dry_run = query::dry_run(call.query.all("dryRun").chain(body), &mut errors);
-    let options = DeleteOptions::from_value(&value).map_err(|error| {
-        let unsupported = error.message.starts_with("Unsupported value");
-        let error = FieldError {
-            reason: if unsupported { FieldReason::NotSupported } else { FieldReason::Invalid },
-            field: error.field.to_owned(),
-            message: error.message,
-        };
-        ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &[error])
-    });
-    if errors.is_empty() {
-        options.map(|options| (options, dry_run))
-    } else {
-        errors
-            .extend(options.err().map(|error| FieldError::forbidden(&FieldPath::default(), &error.message)));
-        Err(ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &errors))
-    }
-}
-
-/// The options of a delete as JSON, wherever the request has them.
-pub(crate) fn sent_options(call: &Call) -> Result<Value, ApiError> {
-    let mut value = call.decode_any()?;
-    if value.is_null() {
-        value = json!({});
-    }
-    if let Some(error) = parse_errors::no_object(&value) {
-        let why = format!("couldn't get version/kind; json parse error: {error}");
-        return Err(ApiError::bad_request(why));
-    }
-    if value["kind"].as_str().unwrap_or("DeleteOptions") != "DeleteOptions" {
-        return Err(ApiError::bad_request("decoded object cannot be converted to DeleteOptions"));
-    }
-    let report = call.shared.schemas().validate("", "v1", "DeleteOptions", &value);
-    if let Some(first) = report.iter().flat_map(|report| &report.mismatches).next() {
-        return Err(ApiError::bad_request(first.to_string()));
-    }
-    if let Some(policy) = call.query.get("propagationPolicy")
-        && value["propagationPolicy"].is_null()
-    {
-        value["propagationPolicy"] = policy.into();
-    }
-    if let Some(seconds) = call.query.number("gracePeriodSeconds")?
-        && value["gracePeriodSeconds"].is_null()
-    {
-        value["gracePeriodSeconds"] = seconds.into();
-    }
-    if call.query.get("orphanDependents").is_some() && value["orphanDependents"].is_null() {
-        value["orphanDependents"] = call.query.flag("orphanDependents").into();
-    }
-    Ok(value)
 }
 
 #[cfg(test)]

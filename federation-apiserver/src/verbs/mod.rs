@@ -13,6 +13,7 @@ mod create;
 mod decode;
 mod definition;
 mod delete;
+mod delete_options;
 mod evict;
 mod fairness;
 mod kubelet;
@@ -45,7 +46,7 @@ use crate::{
     registry::Kind,
 };
 pub(crate) use call::Call;
-pub(crate) use delete::sent_options;
+pub(crate) use delete_options::sent_options;
 pub use object::EndpointScope;
 pub(crate) use object::{called, selectable_fields, settle_mutated};
 pub(crate) use ownership::own_status;

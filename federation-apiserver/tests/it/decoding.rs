@@ -217,6 +217,23 @@ async fn a_delete_with_options_that_are_none_deletes_nothing() {
 }
 
 #[tokio::test]
+async fn a_delete_with_a_body_takes_nothing_from_its_query() {
+    let world = World::new().await;
+    for body in ["{}", r#"{"kind":"DeleteOptions","apiVersion":"v1"}"#] {
+        world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
+        let path = format!("{CONFIG_MAPS}/a");
+        let (code, message) =
+            send(&world, Method::DELETE, &path, JSON, r#"{"kind":"Pod","apiVersion":"v1"}"#).await;
+        let why = r#"no kind "Pod" is registered for version "v1" in scheme "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27""#;
+        assert_eq!((code, &*message), (400, why));
+        let dry = format!("{path}?dryRun=All&propagationPolicy=Foreground&gracePeriodSeconds=x");
+        world.expect(StatusCode::OK, Method::DELETE, &format!("{path}?dryRun=All"), None).await;
+        assert_eq!(send(&world, Method::DELETE, &dry, JSON, body).await.0, 200);
+        world.expect(StatusCode::NOT_FOUND, Method::GET, &path, None).await;
+    }
+}
+
+#[tokio::test]
 async fn an_update_names_its_object_and_a_version_that_can_be() {
     let world = World::new().await;
     world.expect(StatusCode::CREATED, Method::POST, CONFIG_MAPS, Some(config_map("a"))).await;
