@@ -122,7 +122,7 @@ pub(super) async fn replace(
     call: &Call,
     current: &Arc<Stored>,
     old: &Value,
-    object: Value,
+    mut object: Value,
     dry_run: bool,
 ) -> Result<Outcome, ApiError> {
     if object::same(old, &object) {
@@ -139,6 +139,7 @@ pub(super) async fn replace(
     if dry_run {
         return dry_run_result(call, key, current.revision, object).await.map(Outcome::Done);
     }
+    let _alone = definition::settle(call, &mut object, old).await;
     let object = encode(call, object, current.bytes.len()).await?;
     let write = if released {
         Write::Delete { key, expect, last: object }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokio::sync::MutexGuard;
 
 use super::{Call, commit, object, own_status};
 use crate::{
@@ -20,6 +21,23 @@ pub(super) fn begin(call: &Call, object: &mut Value) {
     if crd::is_definition(&call.kind) {
         crd::status::begin(object);
     }
+}
+
+/// Accepts the names of a definition that is about to be replaced, for others may have taken them since it was looked at. Until it is written
+/// they are free for others, so nobody else does the same while the guard is held.
+pub(super) async fn settle<'a>(
+    call: &'a Call,
+    object: &mut Value,
+    old: &Value,
+) -> Option<MutexGuard<'a, ()>> {
+    if !crd::is_definition(&call.kind) || call.path.subresource.is_some() {
+        return None;
+    }
+    let alone = call.shared.naming.lock().await;
+    // What was accepted when it was looked at counts for nothing.
+    object["status"] = old["status"].clone();
+    call.settle_definition(object);
+    Some(alone)
 }
 
 /// Accepts the names of the definition that was just created, and establishes it. Housekeeping does the same where

@@ -90,3 +90,30 @@ async fn of_definitions_that_are_made_at_once_one_gets_the_names() {
     }
     assert_eq!(accepted, 1);
 }
+
+/// The same of those that are there already, and change their names.
+#[tokio::test]
+async fn of_definitions_that_are_renamed_at_once_one_gets_the_name() {
+    let world = World::new().await;
+    let names = ["atabs", "btabs", "ctabs", "dtabs"];
+    for plural in names {
+        let mut definition = crontabs();
+        definition["metadata"]["name"] = format!("{plural}.stable.example.com").into();
+        definition["spec"]["names"] = json!({"plural": plural, "kind": plural.to_uppercase()});
+        world.expect(StatusCode::CREATED, Method::POST, CRDS, Some(definition)).await;
+    }
+    let path = |plural: &str| format!("{CRDS}/{plural}.stable.example.com");
+    let short = json!({"spec": {"names": {"shortNames": ["tab"]}}});
+    let world = &world;
+    let renamed = names.map(|plural| {
+        let (path, short) = (path(plural), short.clone());
+        async move { world.expect(StatusCode::OK, Method::PATCH, &path, Some(short)).await }
+    });
+    futures::future::join_all(renamed).await;
+    let mut accepted = 0;
+    for plural in names {
+        let found = world.expect(StatusCode::OK, Method::GET, &path(plural), None).await;
+        accepted += usize::from(found["status"]["acceptedNames"]["shortNames"] == json!(["tab"]));
+    }
+    assert_eq!(accepted, 1);
+}
