@@ -24,6 +24,8 @@ pub(crate) struct Custom {
     pub(crate) api_version: String,
     /// `example.com/v1` of the version in which objects are stored.
     pub(crate) storage_version: String,
+    /// `example.com/v1` of each version, be it served or not.
+    pub(crate) versions: Arc<[String]>,
     /// The conversion webhook; none if versions differ in name only.
     pub(crate) converter: Option<Arc<Converter>>,
     /// Its structural schema.

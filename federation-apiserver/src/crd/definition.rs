@@ -74,6 +74,8 @@ impl Definition {
         let storage = storage.map(|version| text(&version["name"])).unwrap_or_default();
         let storage_version = format!("{}/{storage}", definition.group);
         let selectable = selectable_fields(versions);
+        let all = versions.iter().map(|version| format!("{}/{}", definition.group, text(&version["name"])));
+        let all: Arc<[String]> = all.collect();
         let converter = Converter::read(&spec["conversion"]).map(Arc::new);
         let stored_schema = match versions.iter().find(|version| version["storage"] == true) {
             // Nobody else reads it then.
@@ -88,6 +90,7 @@ impl Definition {
                 api_version: format!("{}/{}", definition.group, text(&version["name"])),
                 storage_version: storage_version.clone(),
                 selectable: selectable.clone(),
+                versions: Arc::clone(&all),
                 converter: converter.clone(),
                 stored_schema: stored_schema.clone().filter(|_| version["storage"] != true),
                 ..read_version(&object, version, versions)?
@@ -166,6 +169,7 @@ fn read_version(object: &Value, version: &Value, versions: &[Value]) -> Result<C
         scale,
         deprecation: (version["deprecated"] == true).then(|| deprecation(object, version, versions)),
         selectable: Vec::new(),
+        versions: Arc::default(),
         ownership: OnceLock::new(),
     })
 }

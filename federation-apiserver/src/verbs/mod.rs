@@ -32,6 +32,7 @@ mod review;
 mod review_selectors;
 mod scale;
 mod scale_ownership;
+mod sent_owners;
 mod token;
 mod update;
 mod watch;

@@ -14,7 +14,7 @@ use kube_schema::Schemas;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::Call;
+use super::{Call, sent_owners};
 use crate::{
     crd::conversion,
     deletion,
@@ -48,11 +48,13 @@ impl Call {
     }
 
     /// Keeps `metadata.managedFields` for a write that is not an apply.
-    pub(super) async fn own(&self, old: Option<&Value>, object: Value, manager: Option<&str>) -> Value {
+    pub(super) async fn own(&self, old: Option<&Value>, mut object: Value, manager: Option<&str>) -> Value {
+        if !sent_owners::settle(&self.kind, &mut object) {
+            return object;
+        }
         let name = self.field_manager(manager);
         // Ownership that cannot be read is no reason to refuse a write: it is kept as it is, as kube-apiserver does.
         if self.kind.custom.is_none() {
-            let mut object = object;
             self.with_table_type(
                 &self.manager(&name, &self.kind.api_version(), &deletion::seconds(self.now)),
                 |kind, manager| {
