@@ -65,30 +65,49 @@ pub(crate) struct ScalePaths {
 }
 
 impl ScalePaths {
-    /// Replicas in spec and status must not be negative (`customResourceValidator.ValidateScaleSpec` and `ValidateScaleStatus`).
-    fn check(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        for pointer in [&self.spec_replicas, &self.status_replicas] {
-            let path = pointer.replace('/', ".");
-            let count = match number(object, pointer) {
-                Ok(count) => count,
+    /// Replicas must not be negative, and the selector is a text (`customResourceValidator.ValidateScaleSpec` and `ValidateScaleStatus`).
+    fn check(&self, object: &Value, part: Part, errors: &mut Vec<FieldError>) {
+        let spec = Some(&self.spec_replicas).filter(|_| part == Part::Whole);
+        for pointer in spec.into_iter().chain([&self.status_replicas]) {
+            let path = FieldPath::new(pointer.replace('/', "."));
+            let count = match at(object, pointer, Value::is_i64, "int64") {
+                Ok(count) => count.and_then(Value::as_i64).unwrap_or_default(),
                 Err(why) => {
-                    errors.push(FieldError::invalid(&FieldPath::new(path), 0, &why));
+                    errors.push(FieldError::invalid(&path, 0, &why));
                     continue;
                 }
             };
-            let Some(count) = count else { continue };
             let detail = match count {
                 ..0 => "should be a non-negative integer".to_owned(),
                 _ if count > i64::from(i32::MAX) => format!("should be less than or equal to {}", i32::MAX),
                 _ => continue,
             };
-            errors.push(FieldError::invalid(&FieldPath::new(path), count, &detail));
+            errors.push(FieldError::invalid(&path, count, &detail));
+        }
+        if let Some(pointer) = &self.selector
+            && let Err(why) = at(object, pointer, Value::is_string, "string")
+        {
+            errors.push(FieldError::invalid(&FieldPath::new(pointer.replace('/', ".")), "", &why));
         }
     }
 }
 
-/// The number at a JSON pointer, if there is one, or what Go says of what stands there or on the way (`unstructured.NestedInt64`).
-fn number(object: &Value, pointer: &str) -> Result<Option<i64>, String> {
+/// What a write changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The object, but for the status if that is a part of its own.
+    Whole,
+    /// The status alone.
+    Status,
+}
+
+/// The value at a JSON pointer, if there is one, or what Go says of what stands there or on the way (`unstructured.NestedInt64`).
+fn at<'v>(
+    object: &'v Value,
+    pointer: &str,
+    fits: fn(&Value) -> bool,
+    wanted: &str,
+) -> Result<Option<&'v Value>, String> {
     let fault = |path: &str, value: &Value, wanted: &str| {
         let (text, kind) = (printed(value), go_type(value));
         format!("{path} accessor error: {text} is of the type {kind}, expected {wanted}")
@@ -105,7 +124,7 @@ fn number(object: &Value, pointer: &str) -> Result<Option<i64>, String> {
             other => return Err(fault(&path, other, "map[string]interface{}")),
         }
     }
-    at.as_i64().map(Some).ok_or_else(|| fault(&path, at, "int64"))
+    if fits(at) { Ok(Some(at)) } else { Err(fault(&path, at, wanted)) }
 }
 
 /// Reads numbers as Go does: 1.0 and 1e2 are 1 and 100, which integers of typed clients can be read from, and what is no int64 is a float.
@@ -189,17 +208,22 @@ impl Custom {
         matches!(error.reason, NotSupported | Required | TooLong | TooMany | TypeInvalid)
     }
 
-    /// All errors of an object, and of the change from `old`. `blocked` says whether its metadata has errors for which rules are not asked.
+    /// All errors of an object, and of the change from `old`, in a part of it. `blocked` says whether its metadata has errors for which rules are
+    /// not asked. What is wrong, but was so before, is told in `warnings`.
     pub(crate) fn validate(
         &self,
-        object: &Value,
-        old: Option<&Value>,
+        part: Part,
+        (object, old): (&Value, Option<&Value>),
         blocked: bool,
         errors: &mut Vec<FieldError>,
+        warnings: &mut Vec<String>,
     ) {
-        let mut found = self.schema.check(object, old);
+        let mut found = match part {
+            Part::Whole => self.schema.check(object, old),
+            Part::Status => self.schema.check_status(object, old),
+        };
         if let Some(paths) = &self.scale {
-            paths.check(object, &mut found);
+            paths.check(object, part, &mut found);
         }
         let blocked = blocked || found.iter().any(Self::is_blocking);
         errors.extend(found);
@@ -210,7 +234,9 @@ impl Custom {
             let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
             errors.push(FieldError::invalid(&FieldPath::new("<nil>"), Value::Null, detail));
         } else {
-            errors.extend(self.schema.check_rules(object, old));
+            let outcome = self.schema.check_rules(object, old);
+            errors.extend(outcome.faults);
+            warnings.extend(outcome.warnings.iter().map(ToString::to_string));
         }
     }
 

@@ -27,7 +27,7 @@ pub(crate) mod status;
 mod structural_schema;
 mod validate;
 
-pub(crate) use custom::Custom;
+pub(crate) use custom::{Custom, Part};
 pub(crate) use definition::{Definition, version_precedence};
 pub(crate) use kinds::KINDS;
 pub(crate) use status::TakenNames;

@@ -467,7 +467,7 @@ fn defaults(schema: &Structural, path: &FieldPath, errors: &mut ErrorList) {
                 errors.push(FieldError::invalid(&path, default.clone(), &detail));
             }
             schema.fill_defaults(&mut filled);
-            let rules = schema.check_rules(&filled, None);
+            let rules = schema.check_rules(&filled, None).faults;
             for error in schema.check(&filled, None).into_iter().chain(rules) {
                 // An error without a field is one of the default itself.
                 let inner = if matches!(&*error.field, "" | "<nil>") {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::ratchet;
 use crate::{
-    crd::Custom,
+    crd::{Custom, Part},
     deletion,
     kinds::check_cluster_selector,
     registry::{ErrorList, Generation, Kind, Registry},
@@ -203,38 +203,19 @@ pub(super) fn validate(
     old: Option<&Value>,
     endpoint_scope: EndpointScope,
 ) -> Result<(), ApiError> {
-    validate_by(kind, kind.validate_update, object, old, endpoint_scope)
+    validate_by(kind, kind.validate_update, Part::Whole, (object, old), endpoint_scope, &mut Vec::new())
 }
 
-/// The same with the rules of changes of a subresource.
+/// The same of a part, with the rules of changes of a subresource. What is wrong with a custom object, but may stay, is told in `warnings`.
 pub(super) fn validate_by(
     kind: &Kind,
     changes: fn(&Value, &Value, &mut ErrorList),
-    object: &Value,
-    old: Option<&Value>,
+    part: Part,
+    (object, old): (&Value, Option<&Value>),
     endpoint_scope: EndpointScope,
+    warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
-    refuse(kind, object, &errors_of(kind, changes, object, old, endpoint_scope)?)
-}
-
-/// The same of a write of nothing but the status. That of a custom kind is checked by itself, and told of so.
-pub(super) fn validate_status(
-    kind: &Kind,
-    changes: fn(&Value, &Value, &mut ErrorList),
-    object: &Value,
-    old: Option<&Value>,
-    endpoint_scope: EndpointScope,
-) -> Result<(), ApiError> {
-    let errors = errors_of(kind, changes, object, old, endpoint_scope)?.into_iter().map(|mut error| {
-        if kind.custom.is_some() && is_below_status(&error.field) {
-            let (whole, rest) =
-                (format!("{} in body", error.field), error.field.trim_start_matches("status"));
-            let own = format!("{} in body", rest.trim_start_matches('.'));
-            error.message = error.message.replace(&whole, &own);
-        }
-        error
-    });
-    refuse(kind, object, &errors.collect())
+    refuse(kind, object, &errors_of(kind, changes, part, (object, old), endpoint_scope, warnings)?)
 }
 
 /// All errors of an object that comes back, but for those of what was kept of it, in the form of a new object.
@@ -244,7 +225,10 @@ pub(super) fn validate_restored(
     kept: &Value,
     endpoint_scope: EndpointScope,
 ) -> Result<(), ApiError> {
-    let of_new = |object| errors_of(kind, kind.validate_update, object, None, endpoint_scope);
+    let of_new = |object| {
+        let as_new = (object, None);
+        errors_of(kind, kind.validate_update, Part::Whole, as_new, endpoint_scope, &mut Vec::new())
+    };
     let mut errors = of_new(object)?;
     if !errors.is_empty() && !errors.is_full() {
         ratchet::leave_out(&mut errors, &of_new(kept)?);
@@ -255,9 +239,10 @@ pub(super) fn validate_restored(
 fn errors_of(
     kind: &Kind,
     changes: fn(&Value, &Value, &mut ErrorList),
-    object: &Value,
-    old: Option<&Value>,
+    part: Part,
+    (object, old): (&Value, Option<&Value>),
     endpoint_scope: EndpointScope,
+    warnings: &mut Vec<String>,
 ) -> Result<ErrorList, ApiError> {
     check_depth(object)?;
     let all = |object: &Value| {
@@ -290,7 +275,7 @@ fn errors_of(
             errors.extend(again);
         }
         let blocked = errors.iter().any(Custom::is_blocking);
-        errors.gather(|errors| custom.validate(object, old, blocked, errors));
+        errors.gather(|errors| custom.validate(part, (object, old), blocked, errors, warnings));
     }
     if let Some(old) = old {
         changes(object, old, &mut errors);

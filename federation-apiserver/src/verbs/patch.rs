@@ -83,6 +83,9 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
         }
         // Others may make a change of what is none.
         if next == old && twice.is_empty() && admission::has_no_mutators(call) {
+            if call.kind.custom.is_some() {
+                update::validate(call, &old, &old)?;
+            }
             commit::unchanged(call, &current, &old, options.dry_run).await?;
             return call.answer(StatusCode::OK, &current).await;
         }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Call, commit, commit::Outcome, create, metadata, object, patch, preconditions};
 use crate::{
     admission,
+    crd::Part,
     http::{Body, query::WriteOptions},
     store::Stored,
 };
@@ -135,15 +136,19 @@ pub(super) fn prepare(call: &Call, object: Value, old: &Value) -> Result<Value, 
 }
 
 /// Finds the errors of an object that is to replace `old`; a subresource may have rules of its own.
-fn validate(call: &Call, object: &Value, old: &Value) -> Result<(), ApiError> {
+pub(super) fn validate(call: &Call, object: &Value, old: &Value) -> Result<(), ApiError> {
     let kind = &*call.kind;
     let part = call.path.subresource.as_deref().and_then(|name| kind.subresource(name)?.validate);
     let changes = part.unwrap_or(kind.validate_update);
-    let validate = match call.path.subresource.as_deref() {
-        Some("status") => object::validate_status,
-        _ => object::validate_by,
+    let part = match call.path.subresource.as_deref() {
+        Some("status") => Part::Status,
+        _ => Part::Whole,
     };
-    validate(kind, changes, object, Some(old), call.shared.endpoint_scope)
+    let mut warnings = Vec::new();
+    let change = (object, Some(old));
+    let outcome = object::validate_by(kind, changes, part, change, call.shared.endpoint_scope, &mut warnings);
+    call.shared_warnings.lock().extend(warnings);
+    outcome
 }
 
 /// Lets the webhooks change an arranged object, whose fields are owned already, and checks what comes of it.

@@ -179,3 +179,38 @@ async fn schemas_are_read_wherever_they_stand() {
     let told = "json: cannot unmarshal string into Go struct field JSONSchemaProps.minLength of type int64";
     assert!(status["message"].as_str().unwrap().ends_with(told), "{status}");
 }
+
+#[tokio::test]
+async fn what_was_invalid_before_stands_in_nobodys_way_and_is_warned_of() {
+    let world = World::with_crontabs().await;
+    let list = |items: Value| {
+        let image = json!({"type": "string"});
+        json!({"type": "object", "properties": {"list": {"type": "array", "items": items}, "image": image}})
+    };
+    let replace = async |items: Value| {
+        let path = format!("{CRDS}/crontabs.stable.example.com");
+        let mut definition = world.expect(StatusCode::OK, Method::GET, &path, None).await;
+        for version in definition["spec"]["versions"].as_array_mut().unwrap() {
+            version["schema"]["openAPIV3Schema"]["properties"]["spec"] = list(items.clone());
+            version["schema"]["openAPIV3Schema"]["properties"]["status"] = list(items.clone());
+        }
+        world.expect(StatusCode::OK, Method::PUT, &path, Some(definition)).await;
+    };
+    replace(json!({"type": "string"})).await;
+    let mut object = tab("a");
+    object["spec"] = json!({"list": ["long", "a"]});
+    world.expect(StatusCode::CREATED, Method::POST, TABS, Some(object)).await;
+    let path = format!("{TABS}/a");
+    let patch = async |body: Value| {
+        let merge = "application/merge-patch+json";
+        let (code, warnings, _) = world.warnings(with_type(Method::PATCH, &path, merge, &body)).await;
+        (code, warnings)
+    };
+    let rule = json!({"rule": "self.size() < 3", "message": "too long"});
+    replace(json!({"type": "string", "maxLength": 10, "x-kubernetes-validations": [rule]})).await;
+    let told = r#"299 - "spec.list[0]: Invalid value: \"long\": too long""#.to_owned();
+    let labelled = patch(json!({"metadata": {"labels": {"a": "b"}}})).await;
+    assert_eq!(labelled, (StatusCode::OK, vec![told]));
+    let (code, warnings) = patch(json!({"spec": {"list": ["long", "b"]}})).await;
+    assert_eq!((code, warnings), (StatusCode::UNPROCESSABLE_ENTITY, vec![]), "the list is one value");
+}

@@ -438,7 +438,9 @@ async fn a_value_of_the_wrong_type_is_looked_at_all_the_same() {
     world.expect(StatusCode::CREATED, Method::POST, TABS, Some(tab("a"))).await;
     let patch = Some(json!({"status": {"selector": 5}}));
     let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PATCH, &path, patch).await;
-    let told =
-        r#"status.selector: Invalid value: "integer": selector in body must be of type string: "integer""#;
-    assert_eq!(causes(&status), [told]);
+    let told = [
+        r#"status.selector: Invalid value: "integer": selector in body must be of type string: "integer""#,
+        r#".status.selector: Invalid value: "": .status.selector accessor error: 5 is of the type int64, expected string"#,
+    ];
+    assert_eq!(causes(&status), told);
 }

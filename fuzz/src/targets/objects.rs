@@ -417,9 +417,9 @@ pub(super) fn definitions() -> Case {
         structural.fill_defaults(&mut object);
         twice(dice, &object, "filled", |object| structural.fill_defaults(object))?;
         structural.prune_nulls(&mut object);
-        let _errors = structural.check(&object, Some(&old)).len() + structural.check(&object, None).len();
-        let _rules =
-            structural.check_rules(&object, Some(&old)).len() + structural.check_rules(&object, None).len();
+        let _errors =
+            structural.check(&object, Some(&old)).len() + structural.check_status(&object, Some(&old)).len();
+        let _rules = [structural.check_rules(&object, Some(&old)), structural.check_rules(&object, None)];
         Ok(())
     })
 }

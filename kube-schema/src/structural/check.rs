@@ -1,12 +1,14 @@
 //! Validation of objects, in the words of kube-openapi's validators.
 
+use std::collections::HashSet;
+
 use apimachinery::{FieldError, FieldPath, FieldReason};
 use serde_json::{Number, Value};
 
 use super::{
     Checks, Structural, Type, composite, format,
-    items::{self, Former},
-    type_name,
+    former::{Former, unchanged},
+    items, type_name,
 };
 use crate::bounds::{MOST_TOLD, step};
 
@@ -16,10 +18,39 @@ impl Structural {
     pub fn check(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let mut faults = Vec::new();
         check(self, object, old, "", &mut faults);
-        items::check(self, object, old, "", true, &mut faults);
+        let mut faults = once(faults);
+        items::embedded(self, object, "", true, &mut faults);
+        items::duplicates(self, object, old, &mut faults);
+        faults
+    }
+
+    /// The same of a write of nothing but the status, whose values are told from there. Objects within are not looked at.
+    pub fn check_status(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        if let (Some(schema), Some(status)) = (self.properties.get("status"), object.get("status")) {
+            check(schema, status, old.and_then(|old| old.get("status")), "", &mut faults);
+        }
+        let mut faults = once(faults);
+        for fault in &mut faults {
+            fault.field = match &*fault.field {
+                "" | NOWHERE => "status".to_owned(),
+                field => format!("status.{field}"),
+            };
+        }
+        items::duplicates(self, object, old, &mut faults);
         faults
     }
 }
+
+/// Each fault once: several alternatives may find the same.
+fn once(mut faults: Vec<FieldError>) -> Vec<FieldError> {
+    let mut seen = HashSet::new();
+    faults.retain(|fault| seen.insert((fault.field.clone(), fault.message.clone())));
+    faults
+}
+
+/// What kube-apiserver prints where a fault has no field: Go's nil.
+pub(super) const NOWHERE: &str = "<nil>";
 
 /// A fault at a path, which may be the object itself.
 pub(super) fn fault(reason: FieldReason, path: &str, value: impl Into<Value>, detail: &str) -> FieldError {
@@ -36,42 +67,59 @@ pub(super) fn below(path: &str, field: &str) -> String {
     if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
 }
 
-/// Checks one value and all below it.
+/// Checks one value and all below it. Returns how many checks count (`Result.MatchCount`): of alternatives that all fail, the faults of the one
+/// with the most are told. What is as it was before counts for nothing, and is not asked for that.
 pub(super) fn check(
     schema: &Structural,
     value: &Value,
     old: Option<&Value>,
     path: &str,
     faults: &mut Vec<FieldError>,
-) {
-    if old == Some(value) || faults.len() >= MOST_TOLD {
-        return;
+) -> u64 {
+    if faults.len() >= MOST_TOLD || old.is_some_and(|old| unchanged(schema, value, old)) {
+        return 0;
     }
     // What has another type is looked at all the same, but of null nobody says more than whether it is listed.
-    faults.extend(wrong_type(schema, value, path));
+    let typed = wrong_type(schema, value, path);
+    let of_type = u64::from(!matches!(typed, Typed::Wrong(_)));
+    if let Typed::Wrong(fault) | Typed::Unformatted(fault) = typed {
+        faults.push(fault);
+    }
     if value.is_null() {
         enumerated(&schema.checks, value, path, faults);
-        return;
+        return of_type;
     }
-    composite::check(&schema.checks, value, path, faults);
+    let format = format::of(schema);
+    let has_type = schema.kind.is_some() || schema.int_or_string || format.is_some();
+    // Each sort of check counts for itself, and those of numbers, lists and types once more. Alternatives, enumerations and the whole always do.
+    let mut counted = if has_type { 1 + of_type } else { 0 };
+    counted += composite::check(&schema.checks, value, path, faults) + 4;
     match value {
-        Value::String(text) => string(&schema.checks, text, path, faults),
-        Value::Number(_) => numeric(schema, value, path, faults),
+        Value::String(text) => {
+            string(&schema.checks, text, path, faults);
+            counted += 1 + u64::from(format.is_some_and(format::is_of_text));
+        }
+        Value::Number(_) => {
+            numeric(schema, value, path, faults);
+            counted += 2;
+        }
         Value::Array(items) => {
-            counted(&schema.checks, items, path, faults);
+            counted += 2;
+            sized(&schema.checks, items, path, faults);
             if let Some(element) = &schema.items {
-                let former = Former::places(&schema.list, old);
+                let former = Former::entries(&schema.list, old);
                 for (at, item) in items.iter().enumerate() {
-                    check(element, item, former.of(at, item), &format!("{path}[{at}]"), faults);
+                    counted += check(element, item, former.of(item), &format!("{path}[{at}]"), faults);
                 }
             }
         }
         Value::Object(map) => {
+            counted += 1;
             let old = old.and_then(Value::as_object);
             for (name, value) in map {
                 if let Some(field) = schema.field(name) {
                     let old = old.and_then(|old| old.get(name));
-                    check(field, value, old, &below(path, name), faults);
+                    counted += check(field, value, old, &below(path, name), faults);
                 }
             }
             properties(&schema.checks, map, path, faults);
@@ -79,12 +127,22 @@ pub(super) fn check(
         Value::Null | Value::Bool(_) => {}
     }
     enumerated(&schema.checks, value, path, faults);
+    counted
 }
 
-/// The fault of a value that has another JSON type than the schema asks for.
-fn wrong_type(schema: &Structural, value: &Value, path: &str) -> Option<FieldError> {
+/// What a value is by the type of its schema.
+enum Typed {
+    Right,
+    /// It has another type.
+    Wrong(FieldError),
+    /// It has the type, and lacks the format.
+    Unformatted(FieldError),
+}
+
+/// Whether a value has the JSON type that the schema asks for, and the format.
+fn wrong_type(schema: &Structural, value: &Value, path: &str) -> Typed {
     if value.is_null() && schema.nullable {
-        return None;
+        return Typed::Right;
     }
     let (good, expected) = match schema.kind {
         None if schema.int_or_string => (value.is_string() || value.as_i64().is_some(), "integer,string"),
@@ -103,7 +161,7 @@ fn wrong_type(schema: &Structural, value: &Value, path: &str) -> Option<FieldErr
         }
     };
     if good {
-        return format::fault(schema, value, path);
+        return format::fault(schema, value, path).map_or(Typed::Right, Typed::Unformatted);
     }
     let (expected, found) = match schema.checks.format.as_deref() {
         Some(format)
@@ -113,7 +171,7 @@ fn wrong_type(schema: &Structural, value: &Value, path: &str) -> Option<FieldErr
                 Value::String(_) | Value::Array(_)
                     if !matches!(schema.kind, Some(Type::Integer | Type::Number)) =>
                 {
-                    return None;
+                    return Typed::Right;
                 }
                 Value::String(_) | Value::Array(_) => (expected, type_name(value)),
                 // Where there is a format, the formats are told apart.
@@ -124,7 +182,7 @@ fn wrong_type(schema: &Structural, value: &Value, path: &str) -> Option<FieldErr
         _ => (expected, type_name(value)),
     };
     let detail = format!("{path} in body must be of type {expected}: {found:?}");
-    Some(fault(FieldReason::TypeInvalid, path, found, &detail))
+    Typed::Wrong(fault(FieldReason::TypeInvalid, path, found, &detail))
 }
 
 /// Whether a number is an integer: as Go reads numbers, 64 bits, or a float that is exact.
@@ -197,7 +255,7 @@ fn is_multiple(value: &Value, number: f64, divisor: f64) -> bool {
     quotient.abs() <= EXACT && (quotient - whole).abs() <= 1e-9 * whole.abs()
 }
 
-fn counted(checks: &Checks, items: &[Value], path: &str, faults: &mut Vec<FieldError>) {
+fn sized(checks: &Checks, items: &[Value], path: &str, faults: &mut Vec<FieldError>) {
     let count = items.len() as u64;
     if let Some(min) = checks.min_items.filter(|min| count < *min) {
         faults.push(invalid(path, count, &format!("should have at least {min} items")));
@@ -230,8 +288,7 @@ fn properties(
 }
 
 fn enumerated(checks: &Checks, value: &Value, path: &str, faults: &mut Vec<FieldError>) {
-    // Null is never found in a list: Go has no type for it to compare.
-    let lacks = |known: &&Vec<Value>| value.is_null() || !known.contains(value);
+    let lacks = |known: &&Vec<Value>| !known.iter().any(|known| is_listed(known, value));
     let Some(known) = checks.enumeration.as_ref().filter(lacks) else { return };
     let names: Vec<_> = known
         .iter()
@@ -242,272 +299,19 @@ fn enumerated(checks: &Checks, value: &Value, path: &str, faults: &mut Vec<Field
     faults.push(fault(FieldReason::NotSupported, path, value.clone(), &detail));
 }
 
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[track_caller]
-    fn faults(spec_schema: Value, spec: Value, old: Option<Value>) -> Vec<String> {
-        let schema = json!({"type": "object", "properties": {"spec": spec_schema}});
-        let old = old.map(|spec| json!({"spec": spec}));
-        let schema = Structural::parse(&schema).unwrap();
-        schema.check(&json!({"spec": spec}), old.as_ref()).iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn texts_are_those_of_kube_apiserver() {
-        let schema = json!({"type": "object", "required": ["need"], "properties": {
-            "int": {"type": "integer", "minimum": 1, "maximum": 10},
-            "text": {"type": "string", "maxLength": 3, "minLength": 2, "pattern": "^[a-z]+$"},
-            "choice": {"type": "string", "enum": ["a", "b"]},
-            "list": {"type": "array", "maxItems": 1, "items": {"type": "string"}},
-            "port": {"x-kubernetes-int-or-string": true},
-        }});
-        let spec = json!({"int": "x", "text": "A", "choice": "c", "list": [1, 2], "port": true});
-        assert_eq!(
-            faults(schema.clone(), spec, None),
-            [
-                r#"spec.choice: Unsupported value: "c": supported values: "a", "b""#,
-                r#"spec.int: Invalid value: "string": spec.int in body must be of type integer: "string""#,
-                "spec.list: Too many: 2: must have at most 1 item",
-                r#"spec.list[0]: Invalid value: "integer": spec.list[0] in body must be of type string: "integer""#,
-                r#"spec.list[1]: Invalid value: "integer": spec.list[1] in body must be of type string: "integer""#,
-                r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean""#,
-                r#"spec.text: Invalid value: "A": spec.text in body should be at least 2 chars long"#,
-                "spec.need: Required value",
-            ]
-        );
-        assert_eq!(
-            faults(schema, json!({"int": 11, "text": "abcd", "need": 1}), None),
-            [
-                "spec.int: Invalid value: 11: spec.int in body should be less than or equal to 10",
-                "spec.text: Too long: may not be more than 3 bytes",
-            ]
-        );
-    }
-
-    #[test]
-    fn numbers_fit_in_what_they_shall_be() {
-        let told = |schema: Value, number: Value, old: Option<Value>| {
-            let schema = json!({"type": "object", "properties": {"n": schema}});
-            faults(schema, json!({"n": number}), old.map(|old| json!({"n": old})))
-        };
-        let int = json!({"type": "integer", "format": "int32"});
-        assert_eq!(told(int.clone(), json!(2_147_483_647), None), [""; 0]);
-        let large = json!(3_000_000_000_u32);
-        let fault =
-            r#"<nil>: Invalid value: "": Checked value must be of type integer with format int32 in spec.n"#;
-        assert_eq!(told(int.clone(), large.clone(), None), [fault]);
-        assert_eq!(told(int, large.clone(), Some(large)), [""; 0], "an older server took it");
-        let bounded = json!({"type": "integer", "format": "int32", "maximum": 4_294_967_295_u32});
-        assert_eq!(
-            told(bounded, json!(1), None),
-            [
-                r#"<nil>: Invalid value: "": Maximum boundary value must be of type integer with format int32 in spec.n"#
-            ]
-        );
-        let float = json!({"type": "number", "format": "float"});
-        assert_eq!(told(float.clone(), json!(1.5), None), [""; 0]);
-        assert_eq!(
-            told(float, json!(1e39), None),
-            [r#"<nil>: Invalid value: "": Checked value must be of type number with format float in spec.n"#]
-        );
-        let double = json!({"type": "number", "format": "double"});
-        assert_eq!(told(double, json!(1e39), None), [""; 0]);
-        let odd = json!({"type": "integer", "format": "uint8"});
-        assert_eq!(told(odd, json!(300), None), [""; 0], "nobody knows this one");
-    }
-
-    #[test]
-    fn whole_numbers_are_compared_with_bounds_without_their_fraction() {
-        let told = |number: Value| {
-            let schema = json!({"type": "object", "properties": {"n": {"type": "number", "minimum": 2.5}}});
-            faults(schema, json!({"n": number}), None)
-        };
-        assert_eq!(told(json!(2)), [""; 0]);
-        assert_eq!(told(json!(2.25)).len(), 1);
-        assert_eq!(
-            told(json!(1)),
-            ["spec.n: Invalid value: 1: spec.n in body should be greater than or equal to 2"]
-        );
-    }
-
-    #[test]
-    fn what_has_the_wrong_type_is_no_listed_value_either() {
-        let choice = json!({"type": "string", "enum": ["a", "b"]});
-        let either = json!({
-            "type": "object", "properties": {"b": {"type": "string"}, "c": {"type": "string"}},
-            "oneOf": [{"required": ["b"]}, {"required": ["c"]}],
-        });
-        let mut or_null = choice.clone();
-        or_null["nullable"] = true.into();
-        let schema = json!({"type": "object", "properties": {"null": or_null}});
-        assert_eq!(
-            faults(schema, json!({"null": null}), None),
-            [r#"spec.null: Unsupported value: null: supported values: "a", "b""#]
-        );
-        let schema = json!({"type": "object", "properties": {"choice": choice, "either": either}});
-        assert_eq!(
-            faults(schema, json!({"choice": 1, "either": 5}), None),
-            [
-                r#"spec.choice: Invalid value: "integer": spec.choice in body must be of type string: "integer""#,
-                r#"spec.choice: Unsupported value: 1: supported values: "a", "b""#,
-                r#"spec.either: Invalid value: "integer": spec.either in body must be of type object: "integer""#,
-                r#"<nil>: Invalid value: "": "spec.either" must validate one and only one schema (oneOf). Found 2 valid alternatives"#,
-            ]
-        );
-    }
-
-    #[test]
-    fn a_multiple_is_as_exact_as_its_digits() {
-        let told = |divisor: Value, number: Value| {
-            let schema =
-                json!({"type": "object", "properties": {"n": {"type": "number", "multipleOf": divisor}}});
-            faults(schema, json!({"n": number}), None).len()
-        };
-        for (divisor, number) in [
-            (json!(0.01), json!(0.07)),
-            (json!(0.01), json!(19.99)),
-            (json!(0.01), json!(-0.07)),
-            (json!(0.01), json!(3)),
-            (json!(0.5), json!(1.5)),
-            (json!(1.5), json!(4.5)),
-            (json!(3), json!(9_007_199_254_740_993_i64)),
-            (json!(3), json!(0)),
-        ] {
-            assert_eq!(told(divisor.clone(), number.clone()), 0, "{number} of {divisor}");
-        }
-        for (divisor, number) in [
-            (json!(0.01), json!(0.075)),
-            (json!(0.5), json!(1.25)),
-            (json!(3), json!(9_007_199_254_740_992_i64)),
-            (json!(0.01), json!(1e30)),
-            (json!(0.01), json!(1e-12)),
-        ] {
-            assert_eq!(told(divisor.clone(), number.clone()), 1, "{number} of {divisor}");
-        }
-    }
-
-    #[test]
-    fn of_a_plain_list_what_stays_at_its_place_may_be_wrong() {
-        let list = |kind: &str| {
-            let items = json!({"type": "integer", "format": "int32"});
-            let mut list = json!({"type": "array", "items": items});
-            if !kind.is_empty() {
-                list["x-kubernetes-list-type"] = kind.into();
-            }
-            json!({"type": "object", "properties": {"l": list}})
-        };
-        let (old, new) = (json!({"l": [3_000_000_000_u32, 1]}), json!({"l": [3_000_000_000_u32, 2]}));
-        assert_eq!(faults(list(""), new.clone(), Some(old.clone())), [""; 0]);
-        for kind in ["atomic", "set"] {
-            assert_eq!(faults(list(kind), new.clone(), Some(old.clone())).len(), 1, "{kind}");
-        }
-    }
-
-    #[test]
-    fn names_of_kubernetes_are_formats() {
-        let schema = json!({"type": "object", "properties": {
-            "short": {"type": "string", "format": "k8s-short-name"},
-            "long": {"type": "string", "format": "k8s-long-name"},
-        }});
-        assert_eq!(faults(schema.clone(), json!({"short": "a-b", "long": "a.b"}), None), [""; 0]);
-        assert_eq!(
-            faults(schema, json!({"short": "A_b", "long": "a..b"}), None),
-            [
-                r#"spec.long: Invalid value: "a..b": spec.long in body must be of type k8s-long-name: "a..b""#,
-                r#"spec.short: Invalid value: "A_b": spec.short in body must be of type k8s-short-name: "A_b""#,
-            ]
-        );
-    }
-
-    #[test]
-    fn many_faults_below_a_long_key_take_little_to_tell() {
-        let schema =
-            json!({"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}});
-        let told = faults(schema, json!({"k".repeat(1 << 20): vec![1; 100_000]}), None);
-        assert_eq!(told.len(), MOST_TOLD);
-        assert!(told.iter().all(|text| text.len() < 4096));
-    }
-
-    #[test]
-    fn null_is_no_value_unless_it_is_said() {
-        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string", "nullable": true}}});
-        assert_eq!(
-            faults(schema, json!({"a": null, "b": null}), None),
-            [r#"spec.a: Invalid value: "null": spec.a in body must be of type string: "null""#]
-        );
-    }
-
-    #[test]
-    fn what_was_wrong_before_may_stay() {
-        let schema = json!({"type": "object", "properties": {
-            "a": {"type": "integer", "maximum": 5}, "b": {"type": "integer"},
-            "m": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
-                "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer", "maximum": 5}}}},
-        }});
-        let old = json!({"a": 9, "b": 1, "m": [{"k": "x", "v": 9}]});
-        let moved = json!({"a": 9, "b": 2, "m": [{"k": "y", "v": 1}, {"k": "x", "v": 9}]});
-        assert!(faults(schema.clone(), moved, Some(old.clone())).is_empty());
-        let worse = json!({"a": 8, "b": 2, "m": [{"k": "x", "v": 9}]});
-        assert_eq!(faults(schema, worse, Some(old)).len(), 1);
-    }
-
-    #[test]
-    fn alternatives_are_told_as_kube_openapi_tells_them() {
-        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
-            "oneOf": [{"required": ["a"]}, {"required": ["b"]}]});
-        assert_eq!(
-            faults(schema.clone(), json!({}), None),
-            [
-                r#"<nil>: Invalid value: "": "spec" must validate one and only one schema (oneOf). Found none valid"#,
-                "spec.a: Required value",
-            ]
-        );
-        assert_eq!(
-            faults(schema, json!({"a": "", "b": ""}), None),
-            [
-                r#"<nil>: Invalid value: "": "spec" must validate one and only one schema (oneOf). Found 2 valid alternatives"#
-            ]
-        );
-    }
-
-    #[test]
-    fn sets_and_list_maps_have_no_duplicates() {
-        let schema = json!({"type": "object", "properties": {
-            "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
-            "map": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
-                "items": {"type": "object", "properties": {"k": {"type": "string"}}}},
-        }});
-        assert_eq!(
-            faults(schema, json!({"set": ["a", "b", "a"], "map": [{"k": "x"}, {"k": "x"}]}), None),
-            [r#"spec.map[1]: Duplicate value: {"k":"x"}"#, r#"spec.set[2]: Duplicate value: "a""#,]
-        );
-    }
-
-    #[test]
-    fn entries_of_long_lists_are_found_by_their_keys() {
-        let schema = json!({"type": "object", "properties": {
-            "m": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a", "b"],
-                "items": {"type": "object", "x-kubernetes-validations": [{"rule": "self.v == oldSelf.v", "message": "it stays"}],
-                    "properties": {"a": {"type": "string"}, "b": {"type": "integer"}, "v": {"type": "integer", "maximum": 5}}}},
-        }});
-        let entry = |at: usize| json!({"a": format!("a{at}"), "b": at % 7, "v": 9});
-        let old: Vec<Value> = (0..50_000).map(entry).collect();
-        let mut new: Vec<Value> = old.iter().rev().cloned().collect();
-        new.push(json!({"a": "new", "v": 1}));
-        let (old, new) = (json!({"m": old}), json!({"m": new}));
-        assert_eq!(faults(schema.clone(), new.clone(), Some(old.clone())), [""; 0]);
-        let schema = json!({"type": "object", "properties": {"spec": schema}});
-        let mut schema = Structural::parse(&schema).unwrap();
-        assert_eq!(schema.compile_rules(), []);
-        let (old, mut new) = (json!({"spec": old}), json!({"spec": new}));
-        assert_eq!(schema.check_rules(&new, Some(&old)), []);
-        new["spec"]["m"][0]["v"] = 4.into();
-        let told: Vec<_> = schema.check_rules(&new, Some(&old)).iter().map(ToString::to_string).collect();
-        assert_eq!(told, ["spec.m[0]: Invalid value: it stays"]);
+/// Whether a value is one of an enumeration. Go converts it to the type of the listed one, so numbers lose their fraction, and null, which has
+/// no type, is none.
+fn is_listed(known: &Value, value: &Value) -> bool {
+    match (known, value) {
+        (Value::Null, _) => false,
+        (Value::Number(known), Value::Number(value)) => match (known.as_i64(), value.as_f64()) {
+            (Some(known), Some(float)) if !value.is_i64() => known == float as i64,
+            _ => known.as_f64() == value.as_f64(),
+        },
+        _ => known == value,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -95,6 +95,17 @@ pub fn is_known(kind: &str, format: &str) -> bool {
     }
 }
 
+/// The format of a schema, if kube-apiserver knows it: it leaves all others out.
+pub(super) fn of(schema: &Structural) -> Option<&str> {
+    let format = schema.checks.format.as_deref()?;
+    is_known(schema.kind.map_or("", Type::as_str), format).then_some(format)
+}
+
+/// Whether texts may have a format.
+pub(super) fn is_of_text(format: &str) -> bool {
+    is_known("string", format)
+}
+
 fn text_has(format: &str, text: &str) -> bool {
     static RGB: LazyLock<Option<Regex>> = LazyLock::new(|| {
         const PART: &str = "[\t\n\x0c\r ]*(0|[1-9][0-9]?|1[0-9][0-9]?|2[0-4][0-9]|25[0-5])[\t\n\x0c\r ]*";

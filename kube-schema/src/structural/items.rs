@@ -9,7 +9,7 @@ use super::{
     ListKind, Structural,
     check::{below, fault},
 };
-use crate::bounds::MOST_TOLD;
+use crate::bounds::{MOST_TOLD, step};
 
 /// The index of the first value that stood before.
 pub(super) fn first_duplicate(items: &[Value]) -> Option<usize> {
@@ -17,81 +17,30 @@ pub(super) fn first_duplicate(items: &[Value]) -> Option<usize> {
     items.iter().position(|item| !seen.insert(item.to_string()))
 }
 
-/// The items of an old list, as those of a new one look for theirs. It is made once for a list, however long that is.
-pub(super) enum Former<'a> {
-    /// No item is told from one state to the next.
-    None,
-    /// By their places.
-    Places(&'a [Value]),
-    /// By the values of the keys; of items that are the same entry, the first.
-    Entries(&'a [String], HashMap<Vec<Option<&'a Value>>, &'a Value>),
-}
-
-impl<'a> Former<'a> {
-    /// Items that are the same entry: only list maps have any.
-    pub(super) fn entries(list: &'a ListKind, old: Option<&'a Value>) -> Self {
-        let (ListKind::Map(keys), Some(items)) = (list, old.and_then(Value::as_array)) else {
-            return Self::None;
-        };
-        let mut entries = HashMap::with_capacity(items.len());
-        for item in items {
-            entries.entry(identity(keys, item)).or_insert(item);
-        }
-        Self::Entries(keys, entries)
-    }
-
-    /// The same for faults that may stay (`ratchetingValueValidator`): of a list that says nothing of its kind, the items at the same places.
-    pub(super) fn places(list: &'a ListKind, old: Option<&'a Value>) -> Self {
-        match (list, old.and_then(Value::as_array)) {
-            (ListKind::Unsaid, Some(items)) => Self::Places(items),
-            _ => Self::entries(list, old),
-        }
-    }
-
-    /// What an item at a place was before.
-    pub(super) fn of(&self, at: usize, item: &Value) -> Option<&'a Value> {
-        match self {
-            Self::None => None,
-            Self::Places(items) => items.get(at),
-            Self::Entries(keys, entries) => entries.get(&identity(keys, item)).copied(),
-        }
-    }
-}
-
-fn identity<'v>(keys: &[String], item: &'v Value) -> Vec<Option<&'v Value>> {
-    keys.iter().map(|key| item.get(key)).collect()
-}
-
-/// Finds duplicates, and embedded objects that are none. The root's own metadata is checked elsewhere.
-pub(super) fn check(
+/// Finds embedded objects that are none. The root's own metadata is checked elsewhere. They are told whether they are new or not.
+pub(super) fn embedded(
     schema: &Structural,
     value: &Value,
-    old: Option<&Value>,
     path: &str,
     root: bool,
     faults: &mut Vec<FieldError>,
 ) {
-    if old == Some(value) || faults.len() >= MOST_TOLD {
+    if faults.len() >= MOST_TOLD {
         return;
     }
     match value {
         Value::Object(map) => {
             if schema.embedded && !root {
-                embedded(map, path, faults);
+                resource(map, path, faults);
             }
-            for (name, value) in map {
-                if let Some(field) = schema.field(name) {
-                    let old = old.and_then(|old| old.get(name));
-                    check(field, value, old, &below(path, name), false, faults);
-                }
+            for (field, value, path) in fields(schema, map, path) {
+                embedded(field, value, &path, false, faults);
             }
         }
         Value::Array(items) => {
-            unique(&schema.list, items, path, faults);
             if let Some(element) = &schema.items {
-                let former = Former::places(&schema.list, old);
                 for (at, item) in items.iter().enumerate() {
-                    check(element, item, former.of(at, item), &format!("{path}[{at}]"), false, faults);
+                    embedded(element, item, &format!("{path}[{at}]"), false, faults);
                 }
             }
         }
@@ -99,36 +48,96 @@ pub(super) fn check(
     }
 }
 
-fn unique(list: &ListKind, items: &[Value], path: &str, faults: &mut Vec<FieldError>) {
-    let mut seen = HashSet::new();
-    for (at, item) in items.iter().enumerate() {
-        let identity = match list {
-            ListKind::Unsaid | ListKind::Atomic => return,
-            ListKind::Set => item.clone(),
-            ListKind::Map(_) if !item.is_object() => {
-                if !item.is_null() {
-                    let detail = "must be an object for an array of list-type map";
-                    let path = FieldPath::new(format!("{path}[{at}]"));
-                    faults.push(FieldError::invalid(&path, item.clone(), detail));
-                }
-                continue;
+/// Finds the duplicates of sets and list maps. Those of an object that had some before may stay, all of them.
+pub(super) fn duplicates(
+    schema: &Structural,
+    object: &Value,
+    old: Option<&Value>,
+    faults: &mut Vec<FieldError>,
+) {
+    let mut before = Vec::new();
+    if let Some(old) = old {
+        lists(schema, old, "", &mut before);
+    }
+    if before.is_empty() {
+        lists(schema, object, "", faults);
+    }
+}
+
+fn lists(schema: &Structural, value: &Value, path: &str, faults: &mut Vec<FieldError>) {
+    if faults.len() >= MOST_TOLD {
+        return;
+    }
+    match value {
+        Value::Object(map) => {
+            for (field, value, path) in fields(schema, map, path) {
+                lists(field, value, &path, faults);
             }
-            ListKind::Map(keys) => {
+        }
+        Value::Array(items) => {
+            unique(&schema.list, items, path, faults);
+            if let Some(element) = &schema.items {
+                for (at, item) in items.iter().enumerate() {
+                    lists(element, item, &format!("{path}[{at}]"), faults);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The fields of an object that the schema names, each with its schema and its path.
+fn fields<'a>(
+    schema: &'a Structural,
+    map: &'a Map<String, Value>,
+    path: &'a str,
+) -> impl Iterator<Item = (&'a Structural, &'a Value, String)> {
+    map.iter().filter_map(move |(name, value)| Some((schema.field(name)?, value, member(schema, path, name))))
+}
+
+/// The path of a member: a field of a struct, or an entry of a map.
+pub(super) fn member(schema: &Structural, path: &str, name: &str) -> String {
+    if schema.properties.contains_key(name) { below(path, name) } else { format!("{path}[{}]", step(name)) }
+}
+
+fn unique(list: &ListKind, items: &[Value], path: &str, faults: &mut Vec<FieldError>) {
+    let place = |at: usize| FieldPath::new(format!("{path}[{at}]"));
+    let keys = match list {
+        ListKind::Atomic => return,
+        ListKind::Set => None,
+        ListKind::Map(keys) => Some(keys),
+    };
+    if keys.is_some()
+        && let Some((at, item)) =
+            items.iter().enumerate().find(|(_, item)| !(item.is_object() || item.is_null()))
+    {
+        let detail = "must be an object for an array of list-type map";
+        faults.push(FieldError::invalid(&place(at), item.clone(), detail));
+        return;
+    }
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for (at, item) in items.iter().enumerate() {
+        let identity = keys.map_or_else(
+            || item.clone(),
+            |keys| {
                 let entries = keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
                 Value::Object(entries.collect::<Map<_, _>>())
-            }
-        };
-        if !seen.insert(identity.to_string()) {
+            },
+        );
+        let times = seen.entry(identity.to_string()).or_default();
+        *times += 1;
+        // Each is told once.
+        if *times == 2 {
             if faults.len() >= MOST_TOLD {
                 return;
             }
-            faults.push(FieldError::duplicate(&FieldPath::new(format!("{path}[{at}]")), identity));
+            faults.push(FieldError::duplicate(&place(at), identity));
         }
     }
 }
 
 /// An object inside of an object names its kind, and its metadata is that of any object (`schema/objectmeta.validateEmbeddedResource`).
-fn embedded(map: &Map<String, Value>, path: &str, faults: &mut Vec<FieldError>) {
+fn resource(map: &Map<String, Value>, path: &str, faults: &mut Vec<FieldError>) {
     for name in ["apiVersion", "kind"] {
         let place = FieldPath::new(below(path, name));
         match map.get(name) {

@@ -23,6 +23,7 @@ mod embedded;
 mod estimate;
 mod fill;
 mod format;
+mod former;
 mod items;
 mod parse;
 mod rules;
@@ -34,7 +35,7 @@ use serde_json::Value;
 
 pub use format::is_known as is_known_format;
 pub use parse::ParseError;
-pub use rules::{Rule, RuleFault};
+pub use rules::{Rule, RuleFault, RuleOutcome};
 
 /// The JSON type that a schema asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,10 +78,8 @@ impl Type {
 /// How the items of a list are told apart (`x-kubernetes-list-type`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ListKind {
-    /// Nothing is said, which is as good as atomic but for faults that may stay.
+    /// The list is one value, as it is where nothing is said.
     #[default]
-    Unsaid,
-    /// The list is one value.
     Atomic,
     /// Each value stands once.
     Set,

@@ -67,8 +67,7 @@ fn node(schema: &Value, path: &str, depth: usize) -> Result<Structural, ParseErr
     let list = match text("x-kubernetes-list-type") {
         Some("set") => ListKind::Set,
         Some("map") => ListKind::Map(strings(map.get("x-kubernetes-list-map-keys"))),
-        Some("atomic") => ListKind::Atomic,
-        _ => ListKind::Unsaid,
+        _ => ListKind::Atomic,
     };
     let mut parsed = Structural {
         kind: text("type").and_then(Type::parse),

@@ -1,6 +1,6 @@
 //! `x-kubernetes-validations`: rules in the Common Expression Language.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use apimachinery::{FieldError, FieldPath, FieldReason};
 use kube_cel::{Budget, EvalError, Key, List, ListKind as CelListKind, Program, Value as CelValue, escape};
@@ -8,12 +8,13 @@ use serde_json::Value;
 
 use super::{
     ListKind, Structural, Type,
-    check::{below, fault},
+    check::fault,
     compile::compile,
     format::numbers,
-    items::Former,
+    former::{Former, unchanged},
+    items::member,
 };
-use crate::bounds::MOST_TOLD;
+use crate::bounds::{MOST_TOLD, tell};
 
 /// Steps that all rules together may take for one object: about a second of work, a fifth of which no honest rule needs.
 const STEPS_MAX: u64 = 5_000_000;
@@ -76,13 +77,22 @@ impl Structural {
 
     /// The faults that the rules find in an object, or in its change from `old`: all, or the first hundred. The object must have passed
     /// [`Structural::check`].
-    pub fn check_rules(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-        let mut walk = Walk { left: STEPS_MAX, faults: Vec::new() };
+    pub fn check_rules(&self, object: &Value, old: Option<&Value>) -> RuleOutcome {
+        let mut walk = Walk { left: STEPS_MAX, found: RuleOutcome::default() };
         if self.has_rules() {
-            walk.value(self, object, old, None, "", true);
+            walk.value(self, object, old, None, Place { path: "", root: true, within: None });
         }
-        walk.faults
+        walk.found
     }
+}
+
+/// What the rules find in an object.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RuleOutcome {
+    /// What it is refused for.
+    pub faults: Vec<FieldError>,
+    /// What is wrong with values that are as they were before: they may stay, and whoever writes is warned.
+    pub warnings: Vec<FieldError>,
 }
 
 /// A value as rules see it.
@@ -113,7 +123,7 @@ fn cel_value(schema: Option<&Structural>, value: &Value) -> CelValue {
 fn list_kind(schema: &Structural) -> CelListKind {
     let key = |name: &String| Key::String(escape(name).into());
     match &schema.list {
-        ListKind::Unsaid | ListKind::Atomic => CelListKind::Plain,
+        ListKind::Atomic => CelListKind::Plain,
         ListKind::Set => CelListKind::Set,
         ListKind::Map(keys) => CelListKind::Map(keys.iter().map(key).collect()),
     }
@@ -143,7 +153,31 @@ fn inner(object: &CelValue, name: &str, keys_are_data: bool) -> Option<CelValue>
 
 struct Walk {
     left: u64,
-    faults: Vec<FieldError>,
+    found: RuleOutcome,
+}
+
+/// Where a value stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    path: &'a str,
+    root: bool,
+    /// The nearest value around it of which is known what it was before.
+    within: Option<&'a Change<'a>>,
+}
+
+/// A value and what it was before.
+struct Change<'a> {
+    schema: &'a Structural,
+    value: &'a Value,
+    old: &'a Value,
+    none: OnceCell<bool>,
+}
+
+impl Change<'_> {
+    /// Whether nothing changed.
+    fn is_none(&self) -> bool {
+        *self.none.get_or_init(|| unchanged(self.schema, self.value, self.old))
+    }
 }
 
 impl Walk {
@@ -154,26 +188,29 @@ impl Walk {
         value: &Value,
         old: Option<&Value>,
         seen: Option<CelValue>,
-        path: &str,
-        root: bool,
+        place: Place<'_>,
     ) {
         if !schema.ruled || self.is_over() {
             return;
         }
+        let own_change = old.map(|old| Change { schema, value, old, none: OnceCell::new() });
+        let change = own_change.as_ref().or(place.within);
+        let path = place.path;
         let asked = !schema.compiled.is_empty() && !value.is_null();
         let seen = if asked { seen.or_else(|| Some(cel_value(Some(schema), value))) } else { seen };
         if asked && let Some(own) = &seen {
-            self.rules(schema, value, old, own, path);
+            self.rules(schema, value, old, own, (path, change));
         }
         match value {
             Value::Object(map) => {
                 let keys_are_data = schema.additional.is_some();
                 for (name, value) in map {
-                    let implied = root && matches!(name.as_str(), "metadata" | "kind" | "apiVersion");
+                    let implied = place.root && matches!(name.as_str(), "metadata" | "kind" | "apiVersion");
                     if let Some(field) = schema.field(name).filter(|field| !implied && field.ruled) {
                         let old = old.and_then(|old| old.get(name));
                         let seen = seen.as_ref().and_then(|seen| inner(seen, name, keys_are_data));
-                        self.value(field, value, old, seen, &below(path, name), false);
+                        let path = &member(schema, path, name);
+                        self.value(field, value, old, seen, Place { path, root: false, within: change });
                     }
                 }
             }
@@ -185,8 +222,9 @@ impl Walk {
                             Some(CelValue::List(items)) => items.get(at).cloned(),
                             _ => None,
                         };
-                        let path = format!("{path}[{at}]");
-                        self.value(element, item, former.of(at, item), seen, &path, false);
+                        let path = &format!("{path}[{at}]");
+                        let place = Place { path, root: false, within: change };
+                        self.value(element, item, former.of(item), seen, place);
                     }
                 }
             }
@@ -195,21 +233,26 @@ impl Walk {
     }
 
     fn is_over(&self) -> bool {
-        self.left == 0 || self.faults.len() >= MOST_TOLD
+        self.left == 0 || self.found.faults.len() >= MOST_TOLD
     }
 
     /// Asks the rules of one value.
-    fn rules(&mut self, schema: &Structural, value: &Value, old: Option<&Value>, own: &CelValue, path: &str) {
-        // What did not change is no worse than before.
-        let same = old == Some(value);
-        let asks = |rule: &Rule| rule.transition || !same;
+    fn rules(
+        &mut self,
+        schema: &Structural,
+        value: &Value,
+        old: Option<&Value>,
+        own: &CelValue,
+        place: (&str, Option<&Change<'_>>),
+    ) {
         let compares = schema.compiled.iter().any(|rule| rule.transition);
-        let before = old.filter(|_| compares).map(|old| cel_value(Some(schema), old));
-        for rule in schema.compiled.iter().filter(|rule| asks(rule)) {
+        // A null before is as good as nothing.
+        let before = old.filter(|old| compares && !old.is_null()).map(|old| cel_value(Some(schema), old));
+        for rule in &schema.compiled {
             if self.is_over() {
                 return;
             }
-            self.rule(rule, (schema, value), own.clone(), before.clone(), path);
+            self.rule(rule, (schema, value), own.clone(), before.clone(), place);
         }
     }
 
@@ -219,7 +262,7 @@ impl Walk {
         (schema, value): (&Structural, &Value),
         own: CelValue,
         old: Option<CelValue>,
-        path: &str,
+        (path, change): (&str, Option<&Change<'_>>),
     ) {
         let old = match (rule.optional_old, old) {
             (true, old) => CelValue::Optional(old.map(Arc::new)),
@@ -253,19 +296,27 @@ impl Walk {
                 });
                 // The value is told, unless it has parts.
                 let value = Some(value).filter(|_| !matches!(schema.kind, Some(Type::Object | Type::Array)));
-                self.faults.push(told(rule.reason, &at, value, &made.unwrap_or_else(text)));
+                let error = told(rule.reason, &at, value, &made.unwrap_or_else(text));
+                // What did not change is no worse than before.
+                if !rule.transition && change.is_some_and(Change::is_none) {
+                    tell(&mut self.found.warnings, || error);
+                } else {
+                    self.found.faults.push(error);
+                }
             }
-            Ok(_) => self.faults.push(fault(FieldReason::Invalid, &at, kind, "must evaluate to a bool")),
+            Ok(_) => {
+                self.found.faults.push(fault(FieldReason::Invalid, &at, kind, "must evaluate to a bool"));
+            }
             Err(EvalError::Budget) => {
                 let detail = "validation failed due to running out of cost budget, no further validation rules will be run";
-                self.faults.push(fault(FieldReason::Invalid, &at, kind, detail));
+                self.found.faults.push(fault(FieldReason::Invalid, &at, kind, detail));
                 self.left = 0;
                 return;
             }
             Err(error) => {
                 let named = rule.message.as_deref().unwrap_or(&rule.source).trim();
                 let detail = format!("{error} evaluating rule: {named}");
-                self.faults.push(fault(FieldReason::Invalid, &at, kind, &detail));
+                self.found.faults.push(fault(FieldReason::Invalid, &at, kind, &detail));
             }
         }
         self.left = self.left.saturating_sub(steps - budget.left());
@@ -296,7 +347,7 @@ mod tests {
         assert_eq!(schema.compile_rules(), []);
         let old = old.map(|spec| json!({"spec": spec}));
         let found = schema.check_rules(&json!({"spec": spec}), old.as_ref());
-        found.iter().map(ToString::to_string).collect()
+        found.faults.iter().map(ToString::to_string).collect()
     }
 
     fn scaled(rule: Value) -> Value {
@@ -338,13 +389,39 @@ mod tests {
     }
 
     #[test]
-    fn an_error_fails_the_rule_and_unchanged_values_are_not_asked() {
+    fn an_error_fails_the_rule() {
         let schema = scaled(json!({"rule": "self.min > 1"}));
         assert_eq!(
             faults(schema.clone(), json!({}), None),
             [r#"spec: Invalid value: "object": no such key: min evaluating rule: self.min > 1"#]
         );
-        assert!(faults(schema, json!({"min": 0}), Some(json!({"min": 0}))).is_empty());
+        assert_eq!(faults(schema, json!({}), Some(json!({}))).len(), 1, "also where nothing changed");
+    }
+
+    #[test]
+    fn what_did_not_change_may_stay_and_is_warned_of() {
+        let short = json!({"type": "string", "x-kubernetes-validations": [{"rule": "self.size() < 3"}]});
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "list": {"type": "array", "items": short},
+            "map": {"type": "object", "additionalProperties": short},
+        }}}});
+        let mut schema = Structural::parse(&schema).unwrap();
+        assert_eq!(schema.compile_rules(), []);
+        let told = |old: Value, new: Value| {
+            let outcome = schema.check_rules(&json!({"spec": new}), Some(&json!({"spec": old})));
+            let texts =
+                |errors: Vec<FieldError>| errors.into_iter().map(|error| error.field).collect::<Vec<_>>();
+            (texts(outcome.faults), texts(outcome.warnings))
+        };
+        let none: [&str; 0] = [];
+        let old = json!({"list": ["long", "a"], "map": {"a": "long"}});
+        let (faults, warnings) = told(old.clone(), old.clone());
+        assert_eq!(faults, none);
+        assert_eq!(warnings, ["spec.list[0]", "spec.map[a]"]);
+        let (faults, warnings) =
+            told(old, json!({"list": ["long", "b"], "map": {"a": "long", "b": "longer"}}));
+        assert_eq!(faults, ["spec.list[0]", "spec.map[b]"]);
+        assert_eq!(warnings, ["spec.map[a]"]);
     }
 
     #[test]
