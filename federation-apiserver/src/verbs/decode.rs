@@ -162,7 +162,10 @@ impl Call {
             None | Some(JSON) => decode_json(&self.body).map_err(|error| {
                 Unreadable::Text(format!("couldn't get version/kind; json parse error: {error}"))
             }),
-            Some(YAML) => yaml::parse(&self.body).map_err(Unreadable::Format),
+            Some(YAML) => yaml::parse(&self.body).map_err(|error| match error {
+                yaml::Unreadable::Text(error) => Unreadable::Text(error),
+                yaml::Unreadable::Refused(error) => Unreadable::Format(error),
+            }),
             // Custom kinds have no protobuf form, but DeleteOptions and Scale do.
             Some(PROTOBUF) => {
                 kube_schema::protobuf::decode(&self.body).map(|(_, value)| value).map_err(|error| match error

@@ -38,6 +38,7 @@ mod update;
 mod watch;
 mod watch_socket;
 mod yaml;
+mod yaml_errors;
 
 use apimachinery::ApiError;
 use http::{Method, Response};

@@ -135,9 +135,12 @@ fn read(call: &Call, options: &WriteOptions) -> Result<Patch, ApiError> {
     }
     check_options(call, format == APPLY, options)?;
     if format == APPLY {
-        return yaml::parse(&call.body).map(Patch::Apply).map_err(|error| ApiError {
-            message: format!("error decoding YAML: {}", error.message),
-            ..error
+        return yaml::parse(&call.body).map(Patch::Apply).map_err(|error| match error {
+            yaml::Unreadable::Text(error) => {
+                let why = format!("error decoding YAML: error converting YAML to JSON: {error}");
+                ApiError::bad_request(why)
+            }
+            yaml::Unreadable::Refused(error) => error,
         });
     }
     // What is not there is missed before anybody looks at the patch.

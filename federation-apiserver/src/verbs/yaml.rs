@@ -8,31 +8,36 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Se
 use serde_json::{Map, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
-use super::object;
+use super::{object, yaml_errors};
+
+/// Why a body is no YAML that is taken.
+pub(super) enum Unreadable {
+    /// What is wrong with the text.
+    Text(String),
+    /// It is refused for another reason.
+    Refused(ApiError),
+}
 
 /// Parses YAML, or says where it is wrong.
-pub(super) fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Value, Unreadable> {
     // What clients send as YAML is JSON most often, which is YAML too, and whose parser takes a fraction of the time.
     if bytes.starts_with(b"{")
         && let Ok(value) = serde_json::from_slice(bytes)
     {
-        object::check_depth(&value)?;
+        object::check_depth(&value).map_err(Unreadable::Refused)?;
         return Ok(value);
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("the YAML body is not UTF-8"))?;
+    let invalid = |_| Unreadable::Text("yaml: invalid leading UTF-8 octet".to_owned());
+    let text = std::str::from_utf8(bytes).map_err(invalid)?;
     // Numbers that begin with a zero are octal, as file modes are.
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::LastWins,
         legacy_octal_numbers: true,
     };
-    let tree: Tree = serde_saphyr::from_str_with_options(first_document(text), options).map_err(|error| {
-        ApiError::bad_request({
-            // The rest shows the place, in as many lines.
-            let text = error.to_string();
-            format!("error converting YAML to JSON: yaml: {}", text.lines().next().unwrap_or_default())
-        })
-    })?;
-    object::check_depth(&tree.0)?;
+    let text = first_document(text);
+    let tree: Tree = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| Unreadable::Text(yaml_errors::translated(&error.to_string(), text)))?;
+    object::check_depth(&tree.0).map_err(Unreadable::Refused)?;
     Ok(tree.0)
 }
 
@@ -239,7 +244,7 @@ mod tests {
     #[test]
     fn of_several_documents_the_first_counts() {
         let check = |text: &str, expect: Value| {
-            assert_eq!(parse(text.as_bytes()).expect("it is YAML"), expect, "{text}");
+            assert_eq!(parse(text.as_bytes()).ok(), Some(expect), "{text}");
         };
         check("a: 1\n---\na: 2\n", json!({"a": 1}));
         check("# c\n%YAML 1.2\n---\na: 1\n--- {b: 2}\n", json!({"a": 1}));
@@ -252,7 +257,7 @@ mod tests {
     #[test]
     fn scalars_and_keys_are_those_of_go() {
         let check = |text: &str, expect: Value| {
-            assert_eq!(parse(text.as_bytes()).expect("it is YAML"), expect, "{text}");
+            assert_eq!(parse(text.as_bytes()).ok(), Some(expect), "{text}");
         };
         check(
             "mode: 0644\nnone: 0\nplain: 10\nodd: 08x\n",
@@ -270,7 +275,7 @@ mod tests {
     #[test]
     fn of_a_key_that_stands_twice_the_last_counts_and_each_is_told() {
         let text = b"a: 1\nb:\n  c: 2\n  c: 3\nd: [{e: 4, e: 5}]\na: 6\n";
-        assert_eq!(parse(text).expect("it is YAML"), json!({"a": 6, "b": {"c": 3}, "d": [{"e": 5}]}));
+        assert_eq!(parse(text).ok(), Some(json!({"a": 6, "b": {"c": 3}, "d": [{"e": 5}]})));
         assert_eq!(
             duplicates(text),
             [
