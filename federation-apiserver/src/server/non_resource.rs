@@ -77,10 +77,11 @@ pub(super) fn answer(
             if let Some(place) = document.value.pointer_mut("/serverAddressByClientCIDRs/0/serverAddress") {
                 *place = Value::from(host(head));
             }
-            if format.encoding != Encoding::Json {
-                return Ok(respond::value(StatusCode::OK, format, &named(document.value)));
+            match format.encoding {
+                Encoding::Json => Ok(discovered(head, query, document)),
+                Encoding::Yaml => Ok(respond::value(StatusCode::OK, format, &document.value)),
+                Encoding::Protobuf => Ok(respond::value(StatusCode::OK, format, &named(document.value))),
             }
-            Ok(discovered(head, query, document))
         }
         None => match trimmed.split('/').collect::<Vec<_>>().as_slice() {
             ["", "api", ..] => Err(ApiError::no_such_path()),
@@ -199,7 +200,7 @@ fn host(head: &request::Parts) -> String {
     authority.or_else(header).unwrap_or_default()
 }
 
-/// A document of discovery as an object: ever since, some do not say their version in JSON.
+/// A document of discovery as an object: ever since, some do not say their version.
 fn named(mut document: Value) -> Value {
     if document["apiVersion"].is_null() {
         document["apiVersion"] = "v1".into();
