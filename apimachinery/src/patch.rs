@@ -5,6 +5,7 @@ pub mod json;
 pub mod merge;
 pub mod strategic;
 
+pub(crate) use go::as_source;
 pub use go::printed;
 
 /// Why a patch was not applied.

@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use super::fieldset::{FieldSet, PathElement, path_text};
 use super::schema::{ListType, ObjectType, Relationship, Scalar, Shape, TypeRef};
+use crate::json::go_type;
+use crate::patch::{as_source, printed};
 
 /// Whether associative lists may hold an item twice: stored objects may, applied ones not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,21 +63,30 @@ impl Validation {
                     });
                 }
             }
-            (Shape::List(..), _) => self.tell(&format!("expected list, got {value}")),
-            (Shape::Map(..), _) => self.tell(&format!("expected map, got {value}")),
+            (Shape::List(..), _) => self.tell(&format!("expected list, got &{{{}}}", printed(value))),
+            (Shape::Map(..), _) => self.tell(&format!("expected map, got &{{{}}}", printed(value))),
         }
     }
 
     fn scalar(&mut self, scalar: Scalar, value: &Value) {
-        let (fits, name) = match scalar {
-            Scalar::Numeric => (value.is_number(), "numeric (int or float)"),
-            Scalar::String => (value.is_string(), "string"),
-            Scalar::Boolean => (value.is_boolean(), "boolean"),
-            Scalar::Untyped => (!value.is_array() && !value.is_object(), "any scalar"),
+        let fits = match scalar {
+            Scalar::Numeric => value.is_number(),
+            Scalar::String => value.is_string(),
+            Scalar::Boolean => value.is_boolean(),
+            Scalar::Untyped => !value.is_array() && !value.is_object(),
         };
-        if !fits {
-            self.tell(&format!("expected {name}, got {value}"));
+        if fits {
+            return;
         }
+        // structured-merge-diff prints each in another way.
+        self.tell(&match scalar {
+            Scalar::Numeric => format!("expected numeric (int or float), got {}", go_type(value)),
+            Scalar::String => {
+                format!("expected string, got &value.valueUnstructured{{Value:{}}}", as_source(value))
+            }
+            Scalar::Boolean => format!("expected boolean, got &{{{}}}", printed(value)),
+            Scalar::Untyped => format!("expected any scalar, got &{{{}}}", printed(value)),
+        });
     }
 
     /// The items of an associative list.
@@ -320,6 +331,35 @@ mod tests {
 
     use super::super::schema::Schema;
     use super::*;
+
+    #[test]
+    fn what_has_another_type_is_told_as_structured_merge_diff_prints_it() {
+        let schema: Schema = serde_json::from_value(json!({"types": [{"name": "T", "map": {"fields": [
+            {"name": "text", "type": {"scalar": "string"}},
+            {"name": "number", "type": {"scalar": "numeric"}},
+            {"name": "flag", "type": {"scalar": "boolean"}},
+            {"name": "list", "type": {"list": {"elementType": {"scalar": "string"}}}},
+            {"name": "map", "type": {"map": {"elementType": {"scalar": "string"}}}},
+        ]}}]}))
+        .unwrap();
+        let root = TypeRef::named("T");
+        let told = |object: Value| {
+            ObjectType::new(&schema, &root).validate(&object, Duplicates::Refuse).unwrap_err().remove(0)
+        };
+        for (object, expect) in [
+            (json!({"text": 1}), ".text: expected string, got &value.valueUnstructured{Value:1}"),
+            (
+                json!({"text": {"a": ["x", 1.5]}}),
+                r#".text: expected string, got &value.valueUnstructured{Value:map[string]interface {}{"a":[]interface {}{"x", 1.5}}}"#,
+            ),
+            (json!({"number": "x"}), ".number: expected numeric (int or float), got string"),
+            (json!({"flag": "x"}), ".flag: expected boolean, got &{x}"),
+            (json!({"list": {"a": 1}}), ".list: expected list, got &{map[a:1]}"),
+            (json!({"map": [1, "x"]}), ".map: expected map, got &{[1 x]}"),
+        ] {
+            assert_eq!(told(object), expect);
+        }
+    }
 
     #[test]
     fn items_are_told_apart_however_many_there_are() {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::json::go_type;
+use crate::{field::quoted, json::go_type, numbers::general};
 
 /// A value as `%v` prints it.
 pub fn printed(value: &Value) -> String {
@@ -22,6 +22,25 @@ pub fn printed(value: &Value) -> String {
                 let _infallible = write!(text, "{gap}{name}:{}", printed(value));
             }
             text + "]"
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A value as `%#v` prints it: as it is written in a program.
+pub(crate) fn as_source(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".to_owned(),
+        Value::String(text) => quoted(text),
+        Value::Number(number) if number.is_f64() => number.as_f64().map(general).unwrap_or_default(),
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(as_source).collect();
+            format!("[]interface {{}}{{{}}}", items.join(", "))
+        }
+        Value::Object(fields) => {
+            let fields: Vec<_> =
+                fields.iter().map(|(name, value)| format!("{}:{}", quoted(name), as_source(value))).collect();
+            format!("map[string]interface {{}}{{{}}}", fields.join(", "))
         }
         other => other.to_string(),
     }

@@ -125,7 +125,7 @@ async fn what_fails_refuses_the_write_unless_it_is_to_be_ignored() {
         ),
         (
             "Object{spec: Object.spec{replicas: 'many'}}",
-            "error applying patch: failed to convert patch object to typed object: .spec.replicas: expected numeric (int or float), got \"many\"",
+            "error applying patch: failed to convert patch object to typed object: .spec.replicas: expected numeric (int or float), got string",
         ),
         (
             "Object{spec: Object.status{replicas: 1}}",
