@@ -146,7 +146,8 @@ fn wrong_type(schema: &Structural, value: &Value, path: &str) -> Typed {
     }
     let (good, expected) = match schema.kind {
         None if schema.int_or_string => (value.is_string() || value.as_i64().is_some(), "integer,string"),
-        None => (true, ""),
+        // Only texts and lists may have a format that is asked for without a type.
+        None => (format::of(schema).is_none() || value.is_string() || value.is_array(), ""),
         Some(kind) => {
             let good = match (kind, value) {
                 (Type::Object, Value::Object(_))
@@ -163,10 +164,8 @@ fn wrong_type(schema: &Structural, value: &Value, path: &str) -> Typed {
     if good {
         return format::fault(schema, value, path).map_or(Typed::Right, Typed::Unformatted);
     }
-    let (expected, found) = match schema.checks.format.as_deref() {
-        Some(format)
-            if !value.is_null() && format::is_known(schema.kind.map_or("", Type::as_str), format) =>
-        {
+    let (expected, found) = match format::of(schema).filter(|_| !value.is_null()) {
+        Some(format) => {
             match value {
                 Value::String(_) | Value::Array(_)
                     if !matches!(schema.kind, Some(Type::Integer | Type::Number)) =>
@@ -247,7 +246,8 @@ fn numeric(schema: &Structural, value: &Value, path: &str, faults: &mut Vec<Fiel
 fn is_multiple(value: &Value, number: f64, divisor: f64) -> bool {
     /// Beyond this not every whole number is a double.
     const EXACT: f64 = 9_007_199_254_740_991.0;
-    if let (Some(number), true) = (value.as_i64(), divisor.fract() == 0.0 && divisor <= EXACT) {
+    // Here, too, a whole number is compared with a whole one.
+    if let (Some(number), true) = (value.as_i64(), (1.0..=EXACT).contains(&divisor)) {
         return number % divisor as i64 == 0;
     }
     let quotient = if divisor < 1.0 { 1.0 / divisor * number } else { number / divisor };

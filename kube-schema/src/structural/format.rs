@@ -95,9 +95,9 @@ pub fn is_known(kind: &str, format: &str) -> bool {
     }
 }
 
-/// The format of a schema, if kube-apiserver knows it: it leaves all others out.
+/// The format of a schema, if kube-apiserver checks it: it leaves all others out, among them one that it knows.
 pub(super) fn of(schema: &Structural) -> Option<&str> {
-    let format = schema.checks.format.as_deref()?;
+    let format = schema.checks.format.as_deref().filter(|format| *format != "quantity")?;
     is_known(schema.kind.map_or("", Type::as_str), format).then_some(format)
 }
 

@@ -129,6 +129,22 @@ fn numbers_are_listed_without_their_fraction() {
 }
 
 #[test]
+fn a_format_without_a_type_is_for_texts() {
+    let schema =
+        json!({"type": "object", "properties": {"f": {"type": "string", "allOf": [{"format": "cidr"}]}}});
+    let told = |value: Value| faults(schema.clone(), json!({"f": value}), None);
+    assert_eq!(told(json!("10.0.0.0/8")), [""; 0]);
+    assert_eq!(
+        told(json!(5)),
+        [
+            r#"spec.f: Invalid value: "integer": spec.f in body must be of type string: "integer""#,
+            r#"spec.f: Invalid value: "int64": spec.f in body must be of type cidr: "int64""#,
+            r#"<nil>: Invalid value: "": "spec.f" must validate all the schemas (allOf). None validated"#,
+        ]
+    );
+}
+
+#[test]
 fn a_multiple_is_as_exact_as_its_digits() {
     let told = |divisor: Value, number: Value| {
         let schema =
@@ -142,6 +158,7 @@ fn a_multiple_is_as_exact_as_its_digits() {
         (json!(0.01), json!(3)),
         (json!(0.5), json!(1.5)),
         (json!(1.5), json!(4.5)),
+        (json!(1.5), json!(2)),
         (json!(3), json!(9_007_199_254_740_993_i64)),
         (json!(3), json!(0)),
     ] {
