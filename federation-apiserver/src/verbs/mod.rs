@@ -40,7 +40,7 @@ mod watch_socket;
 mod yaml;
 mod yaml_errors;
 
-use apimachinery::ApiError;
+use apimachinery::{ApiError, names};
 use http::{Method, Response};
 
 use crate::{
@@ -74,6 +74,9 @@ pub(crate) async fn dispatch(
     }
     if (verb, &subresource) == ("watch", &None) {
         return watch::watch(call).await;
+    }
+    if (verb, &subresource) != ("create", &None) {
+        check_name(call.name())?;
     }
     let outcome = match (verb, subresource.as_deref()) {
         ("get", Some("scale")) => scale::get(&call).await,
@@ -111,4 +114,13 @@ pub(crate) async fn dispatch(
         call.shared_warnings.lock().extend(warnings);
     }
     outcome
+}
+
+/// A name that can be no part of a path is none of any object: `registry.NamespaceKeyFunc`.
+fn check_name(name: &str) -> Result<(), ApiError> {
+    let faults = names::path_segment(name);
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!("Name parameter invalid: {name:?}: {}", faults.join(";"))))
 }

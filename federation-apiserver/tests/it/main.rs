@@ -30,6 +30,7 @@ mod kinds;
 mod kubectl;
 mod kubectl_access;
 mod kubectl_crd;
+mod metadata;
 mod mutations;
 mod namespaces;
 mod older;
