@@ -19,6 +19,9 @@ use crate::{
 /// Metadata that only the server writes.
 const SERVER_WRITTEN: [&str; 6] =
     ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"];
+const GRACE_PERIOD: &str = "deletionGracePeriodSeconds";
+/// What of it is about the end of the object.
+const DELETION: [&str; 2] = ["deletionTimestamp", GRACE_PERIOD];
 
 /// The object's metadata; made if absent.
 pub(super) fn metadata(object: &mut Value) -> Result<&mut Map<String, Value>, ApiError> {
@@ -103,12 +106,15 @@ fn drop_empty(metadata: &mut Map<String, Value>) {
     });
 }
 
-/// Restores what only the server writes from the old state.
+/// Restores what only the server writes from the old state. When the object is to be gone is not for a client to say, where nobody has asked
+/// for that: what it says of it stays, and is refused ([`moved_deletion`]).
 pub(super) fn carry_over(object: &mut Value, old: &Value) -> Result<(), ApiError> {
     let metadata = metadata(object)?;
     for name in SERVER_WRITTEN {
         match old["metadata"].get(name) {
+            Some(_) if name == GRACE_PERIOD && metadata.get(name).is_some_and(Value::is_number) => None,
             Some(value) => metadata.insert(name.to_owned(), value.clone()),
+            None if DELETION.contains(&name) => None,
             None => metadata.remove(name),
         };
     }
@@ -127,6 +133,13 @@ pub(crate) fn settle_mutated(kind: &Kind, object: &mut Value, before: &Value) ->
     object["apiVersion"] = kind.api_version().into();
     object["kind"] = kind.kind.into();
     carry_over(object, before)?;
+    // A webhook ends nothing.
+    if before["metadata"]["deletionTimestamp"].is_null() {
+        let metadata = metadata(object)?;
+        for name in DELETION {
+            metadata.remove(name);
+        }
+    }
     let owned = |entry: &Value| entry["manager"].is_string() && entry["fieldsV1"].is_object();
     let managed = &object["metadata"]["managedFields"];
     if !managed.is_null() && !managed.as_array().is_some_and(|entries| entries.iter().all(owned)) {
@@ -282,6 +295,9 @@ fn errors_of(
         let added = added_finalizers(object, old);
         errors.extend(added.clone());
         errors.extend(added);
+        let moved = moved_deletion(object, old);
+        errors.extend(moved.clone());
+        errors.extend(moved);
     }
     Ok(errors)
 }
@@ -335,6 +351,16 @@ fn check_finalizer_names(object: &Value, errors: &mut ErrorList) {
             errors.push(FieldError::invalid(&path, name.as_str(), message));
         }
     }
+}
+
+/// What clients say of an object's deletion that is not so.
+fn moved_deletion(object: &Value, old: &Value) -> Vec<FieldError> {
+    let moved = DELETION.iter().filter(|name| object["metadata"].get(**name) != old["metadata"].get(**name));
+    let error = |name: &&str| {
+        let path = FieldPath::new("metadata").child(name);
+        FieldError::invalid(&path, object["metadata"][*name].clone(), "field is immutable")
+    };
+    moved.map(error).collect()
 }
 
 /// While an object is being deleted, finalizers may only go.

@@ -105,7 +105,7 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
             update::check_number(version)?;
             return Err(ApiError::stale(&call.resource(), call.name()));
         }
-        check_uid(call, &patch, &next, &current.meta.uid)?;
+        check_uid(call, &next, &current.meta.uid)?;
         let applied = matches!(patch, Patch::Apply(_));
         if !applied {
             metadata::keep_reset(&call.kind, &mut next);
@@ -327,14 +327,11 @@ fn strange_operations(
     Ok(errors.iter().map(|error| format!("json patch {error}")).collect())
 }
 
-/// The uid never changes. Only an apply means a certain object by it.
-fn check_uid(call: &Call, patch: &Patch, next: &Value, own: &str) -> Result<(), ApiError> {
+/// The uid never changes.
+fn check_uid(call: &Call, next: &Value, own: &str) -> Result<(), ApiError> {
     let uid = next["metadata"]["uid"].as_str().unwrap_or_default();
     if uid.is_empty() || uid == own {
         return Ok(());
-    }
-    if matches!(patch, Patch::Apply(_)) {
-        return Err(ApiError::uid_conflict(&call.resource(), call.name(), uid, own));
     }
     let error = FieldError::invalid(&FieldPath::new("metadata.uid"), uid, "field is immutable");
     // Told by two, as [`object::validate`] says.

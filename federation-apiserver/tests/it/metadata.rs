@@ -32,3 +32,40 @@ async fn a_name_that_is_no_part_of_a_path_is_a_bad_request() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_apply_with_another_uid_is_invalid() {
+    let world = World::new().await;
+    made(&world, MAPS, json!({"metadata": {"name": "a"}})).await;
+    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "uid": "x"}});
+    let request = Request::patch(format!("{MAPS}/a?fieldManager=m"))
+        .header("content-type", "application/apply-patch+yaml")
+        .body(Full::from(applied.to_string()))
+        .unwrap();
+    let (code, status) = world.send(request).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{status}");
+    let once = ("metadata.uid".to_owned(), "Invalid value: \"x\": field is immutable".to_owned());
+    assert_eq!(causes(&status), [once.clone(), once]);
+}
+
+#[tokio::test]
+async fn nobody_says_that_an_object_is_being_deleted_when_it_is_not() {
+    let world = World::new().await;
+    made(&world, MAPS, json!({"metadata": {"name": "a", "finalizers": ["e.com/f"]}})).await;
+    let path = format!("{MAPS}/a");
+    let patch = json!({"metadata": {"deletionTimestamp": "2000-01-01T00:00:00Z"}});
+    let status =
+        world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PATCH, &path, Some(patch.clone())).await;
+    let once = (
+        "metadata.deletionTimestamp".to_owned(),
+        "Invalid value: \"2000-01-01T00:00:00Z\": field is immutable".to_owned(),
+    );
+    assert_eq!(causes(&status), [once.clone(), once]);
+    let whole = json!({"metadata": {"name": "a", "deletionGracePeriodSeconds": 5}});
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PUT, &path, Some(whole)).await;
+    assert_eq!(causes(&status)[0].0, "metadata.deletionGracePeriodSeconds");
+    // Once it is, nothing moves the time.
+    let marked = world.expect(StatusCode::OK, Method::DELETE, &path, None).await;
+    let patched = world.expect(StatusCode::OK, Method::PATCH, &path, Some(patch)).await;
+    assert_eq!(patched["metadata"]["deletionTimestamp"], marked["metadata"]["deletionTimestamp"]);
+}
