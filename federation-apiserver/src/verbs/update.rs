@@ -31,12 +31,20 @@ pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> 
     let manager = options.field_manager.as_deref();
     for _ in 0..ROUNDS {
         let current = call.current();
+        // Where nothing is made, what is missing is told before whose it should be.
+        if let Err(error) = &current
+            && !call.kind.create_on_update
+        {
+            return Err(error.clone());
+        }
         let found = current.as_ref().map_or("", |current| &*current.meta.uid);
         preconditions::check_uid(call, &uid, found, options.dry_run)?;
         let current = match current {
             Ok(current) => current,
-            Err(_) if call.kind.create_on_update && call.path.subresource.is_none() && version.is_empty() => {
+            Err(_) if call.kind.create_on_update && call.path.subresource.is_none() => {
                 create::authorize(call).await?;
+                // A version that nothing has is not compared with anything.
+                object::metadata(&mut object)?.remove("resourceVersion");
                 let object = create::begin(call, object)?;
                 let object = call.own(None, object, manager).await;
                 let object = create::mutate(call, object, options.dry_run).await?;

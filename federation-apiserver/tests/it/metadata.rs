@@ -69,3 +69,16 @@ async fn nobody_says_that_an_object_is_being_deleted_when_it_is_not() {
     let patched = world.expect(StatusCode::OK, Method::PATCH, &path, Some(patch)).await;
     assert_eq!(patched["metadata"]["deletionTimestamp"], marked["metadata"]["deletionTimestamp"]);
 }
+
+#[tokio::test]
+async fn a_put_of_what_is_missing_is_told_so_unless_it_makes_it() {
+    let world = World::new().await;
+    let map = json!({"metadata": {"name": "a", "uid": "x"}});
+    world.expect(StatusCode::NOT_FOUND, Method::PUT, &format!("{MAPS}/a"), Some(map)).await;
+    // Whoever makes it by a PUT may have read it before.
+    let lease = json!({"metadata": {"name": "a", "resourceVersion": "7"}});
+    let made = world.expect(StatusCode::CREATED, Method::PUT, &format!("{LEASES}/a"), Some(lease)).await;
+    assert_ne!(made["metadata"]["resourceVersion"], "7");
+    let lease = json!({"metadata": {"name": "b", "uid": "x"}});
+    world.expect(StatusCode::CONFLICT, Method::PUT, &format!("{LEASES}/b"), Some(lease)).await;
+}
