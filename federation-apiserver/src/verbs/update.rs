@@ -18,6 +18,9 @@ use crate::{
 /// hundreds of writers get through; kube-apiserver does not bound it at all.
 const ROUNDS: usize = 64;
 
+/// Kinds whose subresources may be replaced without a resourceVersion, but not they themselves.
+const PARTS_OF_ANY_VERSION: [(&str, &str); 3] = [("", "pods"), ("batch", "jobs"), ("batch", "cronjobs")];
+
 /// Replaces the object that the URL names with the one in the body.
 pub(super) async fn update(call: &mut Call) -> Result<Response<Body>, ApiError> {
     check_subresource(call, "update")?;
@@ -111,7 +114,9 @@ pub(super) fn check_name(call: &Call, object: &mut Value) -> Result<(), ApiError
 /// The resourceVersion in the body is a precondition.
 fn check_version(call: &Call, current: &Arc<Stored>, version: &str) -> Result<(), ApiError> {
     if version.is_empty() {
-        if call.kind.unconditional_update || call.path.subresource.is_some() && call.kind.built_in {
+        let part = call.path.subresource.is_some();
+        let is_listed = |kind: &(&str, &str)| call.kind.is(kind.0, kind.1);
+        if call.kind.unconditional_update || part && PARTS_OF_ANY_VERSION.iter().any(is_listed) {
             return Ok(());
         }
         let path = FieldPath::new("metadata.resourceVersion");

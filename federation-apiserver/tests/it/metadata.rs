@@ -82,3 +82,14 @@ async fn a_put_of_what_is_missing_is_told_so_unless_it_makes_it() {
     let lease = json!({"metadata": {"name": "b", "uid": "x"}});
     world.expect(StatusCode::CONFLICT, Method::PUT, &format!("{LEASES}/b"), Some(lease)).await;
 }
+
+#[tokio::test]
+async fn a_status_names_the_version_that_it_replaces_where_its_object_does() {
+    let world = World::new().await;
+    let budget = json!({"metadata": {"name": "a"}, "spec": {"minAvailable": 1}});
+    let made = made(&world, BUDGETS, budget.clone()).await;
+    let path = format!("{BUDGETS}/a/status");
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::PUT, &path, Some(budget)).await;
+    assert_eq!(causes(&status)[0].0, "metadata.resourceVersion");
+    world.expect(StatusCode::OK, Method::PUT, &path, Some(made)).await;
+}
