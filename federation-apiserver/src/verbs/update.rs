@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use apimachinery::{ApiError, FieldError, FieldPath, status::Reason};
 use http::{Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Call, commit, commit::Outcome, create, metadata, object, patch, preconditions};
 use crate::{
     admission,
     crd::Part,
     http::{Body, query::WriteOptions},
+    registry::Kind,
     store::Stored,
 };
 
@@ -216,6 +217,9 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
             let of_spec = part.changes.iter().any(|pointer| pointer.starts_with("/spec"));
             if kind.built_in && (of_spec || part.changes.contains(&"/status")) {
                 (kind.default)(&mut object);
+                if part.changes.contains(&"/status") {
+                    complete_status(kind, &mut object, old);
+                }
                 // A definition always tells a version that its objects may be stored in.
                 if !object["status"].is_object() {
                     call.settle_definition(&mut object);
@@ -241,6 +245,27 @@ pub(super) fn arrange(call: &Call, mut object: Value, old: &Value) -> Result<Val
     Ok(object)
 }
 
+/// Fills in what Go always writes of a status, as in that of a new object: counts of zero, and the phase in which objects begin.
+fn complete_status(kind: &Kind, object: &mut Value, old: &Value) {
+    if ["pods", "nodes", "apiservices"].contains(&kind.plural) {
+        return;
+    }
+    let mut new = old.clone();
+    let Some(members) = new.as_object_mut() else { return };
+    members.remove("status");
+    (kind.prepare_create)(&mut new);
+    let Value::Object(begin) = new["status"].take() else { return };
+    if object["status"].is_null() {
+        object["status"] = json!({});
+    }
+    let Some(status) = object["status"].as_object_mut() else { return };
+    for (name, value) in begin {
+        if name == "phase" || !value.is_string() && !value.is_array() {
+            status.entry(name).or_insert(value);
+        }
+    }
+}
+
 /// Brings the value at a JSON pointer, or its absence, from one object to another; `/*/` is each element of a list. Where the names of the
 /// two lists are others all of it is brought over, for the rules to refuse.
 fn take(to: &mut Value, from: &Value, pointer: &str) {
@@ -264,12 +289,12 @@ fn take(to: &mut Value, from: &Value, pointer: &str) {
             let steps = parent.split('/').filter(|step| !step.is_empty());
             let place = steps.fold(to, |at, step| {
                 if !at.is_object() {
-                    *at = serde_json::json!({});
+                    *at = json!({});
                 }
                 &mut at[step]
             });
             if !place.is_object() {
-                *place = serde_json::json!({});
+                *place = json!({});
             }
             place[name] = value.clone();
         }

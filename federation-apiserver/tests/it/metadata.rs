@@ -93,3 +93,33 @@ async fn a_status_names_the_version_that_it_replaces_where_its_object_does() {
     assert_eq!(causes(&status)[0].0, "metadata.resourceVersion");
     world.expect(StatusCode::OK, Method::PUT, &path, Some(made)).await;
 }
+
+#[tokio::test]
+async fn a_status_keeps_what_is_always_written_of_it() {
+    let world = World::new().await;
+    let sets = "/apis/apps/v1/namespaces/demo/replicasets";
+    let template =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"selector": {"matchLabels": {"a": "b"}}, "template": template});
+    made(&world, sets, json!({"metadata": {"name": "a"}, "spec": spec})).await;
+    let claims = "/api/v1/namespaces/demo/persistentvolumeclaims";
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    made(&world, claims, json!({"metadata": {"name": "a"}, "spec": spec})).await;
+    let services = "/api/v1/namespaces/demo/services";
+    made(&world, services, json!({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}})).await;
+    let cases = [
+        (sets, json!({"status": null}), json!({"replicas": 0})),
+        (
+            sets,
+            json!({"status": {"observedGeneration": 1, "replicas": null}}),
+            json!({"replicas": 0, "observedGeneration": 1}),
+        ),
+        (claims, json!({"status": null}), json!({"phase": "Pending"})),
+        (services, json!({"status": null}), json!({"loadBalancer": {}})),
+    ];
+    for (path, patch, expect) in cases {
+        let path = format!("{path}/a/status");
+        let patched = world.expect(StatusCode::OK, Method::PATCH, &path, Some(patch)).await;
+        assert_eq!(patched["status"], expect, "{path}");
+    }
+}
