@@ -108,6 +108,10 @@ fn finish_as(call: &Call, mut object: Value, kept: Option<&Value>) -> Result<Val
     object::settle_namespace(kind, &mut object, call.namespace())?;
     // The missing namespace is the plainer answer, so it comes before the errors of the object, and before its name.
     let _open = commit::check_namespace(call, object::called(&object))?;
+    if kind.is("", "limitranges") && object::is_unnamed(&object) {
+        // `limitrangeStrategy.PrepareForCreate`: a LimitRange needs no name.
+        object["metadata"]["name"] = crate::uid::random().into();
+    }
     let name = |prefix: &str| free_name(call, prefix);
     object::complete(kind, &mut object, name, &crate::uid::random(), call.now)?;
     (kind.prepare_create)(&mut object);

@@ -89,6 +89,12 @@ pub(super) fn complete(
     Ok(())
 }
 
+/// Whether an object says neither its name nor how its name will start.
+pub(super) fn is_unnamed(object: &Value) -> bool {
+    let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
+    text("name").is_empty() && text("generateName").is_empty()
+}
+
 /// What a new object is called before it has a name: by how its name will start (`admission.extractResourceName`).
 pub(crate) fn called(object: &Value) -> &str {
     let text = |name: &str| object["metadata"][name].as_str().filter(|text| !text.is_empty());

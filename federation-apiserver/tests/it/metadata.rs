@@ -123,3 +123,13 @@ async fn a_status_keeps_what_is_always_written_of_it() {
         assert_eq!(patched["status"], expect, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_limit_range_needs_no_name() {
+    let world = World::new().await;
+    let path = "/api/v1/namespaces/demo/limitranges";
+    let unnamed = made(&world, path, json!({"spec": {"limits": []}})).await;
+    assert_eq!(unnamed["metadata"]["name"].as_str().map(str::len), Some(36));
+    let generated = made(&world, path, json!({"metadata": {"generateName": "a-"}})).await;
+    assert!(generated["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("a-")));
+}
