@@ -194,7 +194,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
         }
         _ => {
             return vec![
-                shape("a qualified name ")
+                shape("a valid label key ")
                     + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
             ];
         }

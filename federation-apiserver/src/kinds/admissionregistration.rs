@@ -17,6 +17,7 @@ const BASE: Kind = Kind {
     categories: &["api-extensions"],
     scope: Scope::Cluster,
     generation: Generation::Spec,
+    bare_finalizers: true,
     unconditional_update: false,
     ..Kind::BUILT_IN
 };

@@ -23,6 +23,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     status: true,
     // The core group is empty, so its name ends in a dot.
     name_rule: NameRule::PathSegment,
+    bare_finalizers: true,
     unconditional_update: false,
     columns: &[
         Column::NAME,

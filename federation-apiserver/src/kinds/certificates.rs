@@ -6,7 +6,7 @@ mod status;
 
 use std::collections::HashSet;
 
-use apimachinery::{FieldError, FieldPath, meta::Scope, names};
+use apimachinery::{FieldError, FieldPath, meta::Scope, names, names::NameRule};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use x509_parser::{
@@ -63,6 +63,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         }),
     ],
     selectable: &[("spec.signerName", "/spec/signerName")],
+    name_rule: NameRule::PathSegment,
     prepare_create: |object| object["status"] = json!({}),
     sign,
     validate,

@@ -70,6 +70,7 @@ pub(super) const KINDS: &[&Kind] = &[
         plural: "runtimeclasses",
         singular: "runtimeclass",
         scope: Scope::Cluster,
+        bare_finalizers: true,
         unconditional_update: false,
         create_on_update: true,
         warn: |object, _| {

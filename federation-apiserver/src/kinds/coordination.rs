@@ -15,6 +15,7 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
         Column::text("Holder", "Who holds it.", |object, _| field(object, "/spec/holderIdentity")),
         Column::AGE,
     ],
+    bare_finalizers: true,
     unconditional_update: false,
     create_on_update: true,
     prepare_create: |object| drop_disabled(object, &Value::Null),

@@ -1,6 +1,6 @@
 //! Events: core/v1, and events.k8s.io/v1 over the same stored objects.
 
-use apimachinery::{FieldError, FieldPath, names};
+use apimachinery::{FieldError, FieldPath, names, names::NameRule};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -44,6 +44,9 @@ pub(super) const CORE: &[&Kind] = &[&Kind {
         ("source", "/source/component"),
         ("type", "/type"),
     ],
+    // Nothing is asked of the names and finalizers of core/v1's.
+    name_rule: NameRule::PathSegment,
+    bare_finalizers: true,
     default: default_core,
     validate: validate_core,
     ..BASE

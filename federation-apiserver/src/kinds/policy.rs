@@ -1,6 +1,6 @@
 //! policy/v1 PodDisruptionBudget.
 
-use apimachinery::{FieldError, FieldPath, labels::validate_label_selector};
+use apimachinery::{FieldError, FieldPath, labels::validate_label_selector, names::NameRule};
 use serde_json::{Value, json};
 
 use crate::{
@@ -15,6 +15,9 @@ pub(super) const KINDS: &[&Kind] = &[&Kind {
     singular: "poddisruptionbudget",
     short_names: &["pdb"],
     status: true,
+    // Nothing is asked of its name, and of its metadata no more than of everything.
+    name_rule: NameRule::PathSegment,
+    bare_finalizers: true,
     generation: Generation::Spec,
     unconditional_update: false,
     columns: &[

@@ -126,6 +126,8 @@ pub(crate) struct Kind {
     pub selectable: &'static [(&'static str, &'static str)],
     /// What its names look like.
     pub name_rule: NameRule,
+    /// Whether its finalizers need no domain: kinds whose metadata only the rules for all kinds are about.
+    pub bare_finalizers: bool,
     /// When its generation rises.
     pub generation: Generation,
     /// Whether an update without resourceVersion is taken.
@@ -211,6 +213,7 @@ impl Kind {
         columns: columns::NAME_AND_AGE,
         selectable: &[],
         name_rule: NameRule::Dns1123Subdomain,
+        bare_finalizers: false,
         generation: Generation::None,
         unconditional_update: true,
         create_on_update: false,

@@ -281,7 +281,7 @@ mod tests {
             &mut errors,
         );
         assert!(
-            errors[0].to_string().starts_with("f: Invalid value: \"a/b/c\": a qualified name must"),
+            errors[0].to_string().starts_with("f: Invalid value: \"a/b/c\": a valid label key must"),
             "{}",
             errors[0]
         );

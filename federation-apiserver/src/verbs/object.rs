@@ -266,7 +266,7 @@ fn errors_of(
     check_depth(object)?;
     let all = |object: &Value| {
         let mut errors = ErrorList::from(validate_object_meta(object, kind.name_rule, kind.scope));
-        if kind.built_in {
+        if kind.built_in && !kind.bare_finalizers {
             check_finalizer_names(object, &mut errors);
         }
         check_cluster_selector_once(kind, object, &mut errors);
@@ -348,7 +348,7 @@ fn check_cluster_selector_once(kind: &Kind, object: &Value, errors: &mut ErrorLi
 /// Finalizers without a domain that Kubernetes itself knows.
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", deletion::FOREGROUND, deletion::ORPHAN];
 
-/// `core/validation.ValidateFinalizerName`: built-in kinds take only names with a domain, and the standard ones.
+/// `core/validation.ValidateFinalizerName`: only names with a domain, and the standard ones.
 fn check_finalizer_names(object: &Value, errors: &mut ErrorList) {
     for (index, name) in deletion::finalizers(object).iter().enumerate() {
         if !name.contains('/') && !STANDARD_FINALIZERS.contains(&name.as_str()) {

@@ -133,3 +133,20 @@ async fn a_limit_range_needs_no_name() {
     let generated = made(&world, path, json!({"metadata": {"generateName": "a-"}})).await;
     assert!(generated["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("a-")));
 }
+
+#[tokio::test]
+async fn kinds_that_ask_nothing_of_their_metadata_take_any_name_and_finalizer() {
+    let world = World::new().await;
+    let head = json!({"name": "A_b", "finalizers": ["bare"]});
+    let event =
+        json!({"metadata": head, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "demo"}});
+    made(&world, EVENTS, event).await;
+    made(&world, BUDGETS, json!({"metadata": head, "spec": {"minAvailable": 1}})).await;
+    made(&world, LEASES, json!({"metadata": {"name": "a", "finalizers": ["bare"]}})).await;
+    let map = json!({"metadata": {"name": "a", "finalizers": ["bare"]}});
+    world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, MAPS, Some(map)).await;
+    // Of a finalizer with a wrong shape all kinds are told in the words for label keys.
+    let map = json!({"metadata": {"name": "a", "finalizers": ["a/b/c"]}});
+    let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, MAPS, Some(map)).await;
+    assert!(causes(&status)[0].1.starts_with("Invalid value: \"a/b/c\": a valid label key must consist of"));
+}

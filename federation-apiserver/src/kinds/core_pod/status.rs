@@ -270,7 +270,7 @@ mod tests {
         let with = |conditions: Value| json!({"conditions": conditions});
         told(&json!({}), json!({}), with(json!([{"type": "Ready"}, {"type": "example.com/a"}])), &[]);
         let odd = json!({"type": "a/b/c"});
-        let error = "status.conditions[0].Type: Invalid value: \"a/b/c\": a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+        let error = "status.conditions[0].Type: Invalid value: \"a/b/c\": a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
         told(&json!({}), json!({}), with(json!([odd])), &[error]);
         // It was there before.
         told(&json!({}), with(json!([odd])), with(json!([{"type": "Ready"}, odd])), &[]);
