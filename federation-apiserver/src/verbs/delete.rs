@@ -1,6 +1,6 @@
 //! DELETE, of one object and of many.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use apimachinery::{
     ApiError,
@@ -183,6 +183,7 @@ async fn delete_in(
             admission::check_policies(call, Some(&old), None, dry_run).await?;
             webhook::Write::removal(call, &old, dry_run).validate(None).await?;
         }
+        let options = &of_kind(call, &old, options);
         if crd::is_definition(&call.kind) {
             crd::status::begin_deletion(&mut old, &deletion::seconds(call.now));
         }
@@ -255,6 +256,17 @@ async fn remove_marked(
         Err(WriteError::NotFound) => Ok(Some(marked)),
         Err(WriteError::Conflict { .. }) => Ok(None),
         Err(error) => Err(commit::unavailable(&error)),
+    }
+}
+
+/// What a delete asks of the kind. Nothing depends on Events (`rest.Unsupported`), and the first delete of a definition only marks it
+/// (`customresourcedefinition.REST.Delete`).
+fn of_kind<'a>(call: &Call, old: &Value, options: &'a DeleteOptions) -> Cow<'a, DeleteOptions> {
+    let first = old["metadata"]["deletionTimestamp"].is_null() && crd::is_definition(&call.kind);
+    if first || call.kind.kind == "Event" && call.kind.built_in {
+        Cow::Owned(DeleteOptions { propagation: None, orphan_dependents: None, ..options.clone() })
+    } else {
+        Cow::Borrowed(options)
     }
 }
 

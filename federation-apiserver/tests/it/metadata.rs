@@ -150,3 +150,13 @@ async fn kinds_that_ask_nothing_of_their_metadata_take_any_name_and_finalizer() 
     let status = world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, MAPS, Some(map)).await;
     assert!(causes(&status)[0].1.starts_with("Invalid value: \"a/b/c\": a valid label key must consist of"));
 }
+
+#[tokio::test]
+async fn nothing_waits_for_the_dependents_of_an_event() {
+    let world = World::new().await;
+    let event = json!({"metadata": {"name": "a"}, "involvedObject": {"namespace": "demo"}});
+    made(&world, EVENTS, event).await;
+    let options = json!({"propagationPolicy": "Orphan"});
+    let gone = world.expect(StatusCode::OK, Method::DELETE, &format!("{EVENTS}/a"), Some(options)).await;
+    assert_eq!(gone["kind"], "Status");
+}
