@@ -217,7 +217,9 @@ impl Call {
                 "no kind is registered for the type v1.{kind} in scheme {CUSTOM_SCHEME:?}"
             )));
         }
-        if found_kind == kind && (custom || self.shared.schemas().name_of(group, version, kind).is_some()) {
+        if custom && found_version != api_version
+            || found_kind == kind && (custom || self.shared.schemas().name_of(group, version, kind).is_some())
+        {
             return Undecodable::Refused(ApiError::bad_request(format!(
                 "the API version in the data ({found_version}) does not match the expected API version ({api_version})"
             )));
