@@ -279,18 +279,23 @@ pub(crate) struct WriteOptions {
 impl WriteOptions {
     /// Reads and checks the options of a write; `kind` is the option kind's name, for messages.
     pub(crate) fn parse(query: &Query, kind: &str) -> Result<Self, ApiError> {
+        Self::parse_with(query, kind, Vec::new())
+    }
+
+    /// Those of a patch: an apply names its manager, and nothing else takes fields over.
+    pub(crate) fn of_patch(query: &Query, applies: bool) -> Result<Self, ApiError> {
         let mut errors = Vec::new();
-        let dry_run = dry_run(query.all("dryRun"), &mut errors);
-        let field_validation = match query.get("fieldValidation") {
-            None | Some("Warn") => FieldValidation::Warn,
-            Some("Ignore") => FieldValidation::Ignore,
-            Some("Strict") => FieldValidation::Strict,
-            Some(other) => {
-                let path = FieldPath::new("fieldValidation");
-                errors.push(FieldError::not_supported(&path, other, &["", "Ignore", "Strict", "Warn"]));
-                FieldValidation::Warn
-            }
-        };
+        if applies && query.get("fieldManager").is_none() {
+            errors.push(FieldError::required(&FieldPath::new("fieldManager"), "is required for apply patch"));
+        }
+        if !applies && query.get("force").is_some() {
+            let message = "may not be specified for non-apply patch";
+            errors.push(FieldError::forbidden(&FieldPath::new("force"), message));
+        }
+        Self::parse_with(query, "PatchOptions", errors)
+    }
+
+    fn parse_with(query: &Query, kind: &str, mut errors: Vec<FieldError>) -> Result<Self, ApiError> {
         let field_manager = query.get("fieldManager").map(str::to_owned);
         if let Some(manager) = &field_manager {
             let path = FieldPath::new("fieldManager");
@@ -303,6 +308,17 @@ impl WriteOptions {
                 errors.push(FieldError::invalid(&path, manager.as_str(), &message));
             }
         }
+        let dry_run = dry_run(query.all("dryRun"), &mut errors);
+        let field_validation = match query.get("fieldValidation") {
+            None | Some("Warn") => FieldValidation::Warn,
+            Some("Ignore") => FieldValidation::Ignore,
+            Some("Strict") => FieldValidation::Strict,
+            Some(other) => {
+                let path = FieldPath::new("fieldValidation");
+                errors.push(FieldError::not_supported(&path, other, &["", "Ignore", "Strict", "Warn"]));
+                FieldValidation::Warn
+            }
+        };
         if errors.is_empty() {
             Ok(Self { dry_run, field_manager, field_validation, force: query.flag("force") })
         } else {

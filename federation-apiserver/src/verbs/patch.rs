@@ -46,7 +46,7 @@ enum Patch {
 /// Changes the object that the URL names as the body says.
 pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
     update::check_subresource(call, "patch")?;
-    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
+    let options = options(call)?;
     let patch = read(call, &options)?;
     let twice = match &patch {
         Patch::Json(operations) => strange_operations(call, operations, options.field_validation)?,
@@ -126,14 +126,19 @@ pub(super) async fn patch(call: &mut Call) -> Result<Response<Body>, ApiError> {
     Err(ApiError::stale(&call.resource(), call.name()))
 }
 
-fn read(call: &Call, options: &WriteOptions) -> Result<Patch, ApiError> {
+/// The options of a patch, of a format that the kind takes: no other format is looked at further.
+fn options(call: &Call) -> Result<WriteOptions, ApiError> {
     let formats: &[&str] =
         if call.kind.built_in { &[JSON_PATCH, MERGE, STRATEGIC, APPLY] } else { &[JSON_PATCH, MERGE, APPLY] };
     let format = content_type(&call.headers).unwrap_or_default();
     if !formats.contains(&format.as_str()) {
         return Err(ApiError::unsupported_media_type(formats));
     }
-    check_options(call, format == APPLY, options)?;
+    WriteOptions::of_patch(&call.query, format == APPLY)
+}
+
+fn read(call: &Call, options: &WriteOptions) -> Result<Patch, ApiError> {
+    let format = content_type(&call.headers).unwrap_or_default();
     if format == APPLY {
         return yaml::parse(&call.body).map(Patch::Apply).map_err(|error| match error {
             yaml::Unreadable::Text(error) => {
@@ -197,24 +202,6 @@ fn mistyped(patch: &Value) -> Option<String> {
         }),
         other => wrong(other, &format!("value of type {OPERATION}")),
     })
-}
-
-fn check_options(call: &Call, applies: bool, options: &WriteOptions) -> Result<(), ApiError> {
-    let mut errors = Vec::new();
-    if applies && options.field_manager.is_none() {
-        errors.push(FieldError::required(&FieldPath::new("fieldManager"), "is required for apply patch"));
-    }
-    if !applies && call.query.get("force").is_some() {
-        errors.push(FieldError::forbidden(
-            &FieldPath::new("force"),
-            "may not be specified for non-apply patch",
-        ));
-    }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(ApiError::invalid("meta.k8s.io", "PatchOptions", "", &errors))
-    }
 }
 
 async fn apply_to(
@@ -481,7 +468,7 @@ pub(super) fn applies(call: &Call) -> bool {
 
 /// Applies the replicas of a Scale to its object: a configuration that says nothing else.
 pub(super) async fn apply_replicas(call: &Call, old: &Value, pointer: &str) -> Result<Value, ApiError> {
-    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
+    let options = options(call)?;
     let Patch::Apply(scale) = read(call, &options)? else { return Ok(old.clone()) };
     let api_version = call.kind.api_version();
     let mut configuration = json!({
@@ -497,7 +484,7 @@ pub(super) async fn apply_replicas(call: &Call, old: &Value, pointer: &str) -> R
 /// A patch of a Scale, for the scale subresource: JSON, merge or apply. What it makes of the Scale, and what is warned of.
 pub(super) fn apply_to_plain(call: &Call, old: &Value) -> Result<(Value, Vec<String>), ApiError> {
     let mut next = old.clone();
-    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
+    let options = options(call)?;
     let validation = options.field_validation;
     let patch = read(call, &options)?;
     let mut errors = match &patch {

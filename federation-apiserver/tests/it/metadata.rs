@@ -160,3 +160,21 @@ async fn nothing_waits_for_the_dependents_of_an_event() {
     let gone = world.expect(StatusCode::OK, Method::DELETE, &format!("{EVENTS}/a"), Some(options)).await;
     assert_eq!(gone["kind"], "Status");
 }
+
+#[tokio::test]
+async fn all_faults_of_a_patch_s_options_are_told_at_once_but_its_format_first() {
+    let world = World::new().await;
+    let patch = async |query: &str, format: &str| {
+        let request = Request::patch(format!("{MAPS}/a?{query}"))
+            .header("content-type", format)
+            .body(Full::from("{}"))
+            .unwrap();
+        let (code, status) = world.send(request).await;
+        let fields: Vec<_> = causes(&status).into_iter().map(|(field, _)| field).collect();
+        (code.as_u16(), fields.join(" "))
+    };
+    let both = async |format| patch("dryRun=x&force=true", format).await;
+    assert_eq!(both("application/apply-patch+yaml").await, (422, "fieldManager dryRun".into()));
+    assert_eq!(both("application/merge-patch+json").await, (422, "force dryRun".into()));
+    assert_eq!(both("application/json").await, (415, String::new()));
+}
