@@ -33,6 +33,7 @@ pub(crate) const KINDS: &[&Kind] = &[&Kind {
         },
     ],
     generation: Generation::Spec,
+    bare_finalizers: true,
     unconditional_update: false,
     default,
     validate: validate::definition,
