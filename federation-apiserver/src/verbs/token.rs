@@ -114,11 +114,13 @@ fn bound(call: &Call, reference: &Value) -> Result<Vec<Bound>, ApiError> {
     if !reference.is_object() {
         return Ok(Vec::new());
     }
-    let (kind, resource) = match (text(reference, "apiVersion"), text(reference, "kind")) {
-        ("v1", "Pod") => ("pod", "pods"),
-        ("v1", "Secret") => ("secret", "secrets"),
-        ("v1", "Node") => ("node", "nodes"),
-        (version, kind) => {
+    // Only the group counts of the version, and the core group has none.
+    let version = text(reference, "apiVersion");
+    let (kind, resource) = match (version.contains('/'), text(reference, "kind")) {
+        (false, "Pod") => ("pod", "pods"),
+        (false, "Secret") => ("secret", "secrets"),
+        (false, "Node") => ("node", "nodes"),
+        (_, kind) => {
             let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
             return Err(ApiError::bad_request(format!(
                 "cannot bind token to object of type {version}, Kind={kind}"

@@ -93,6 +93,9 @@ async fn a_bound_token_ends_with_its_object() {
     let access = world().await;
     access.make(SECRETS, json!({"metadata": {"name": "anchor"}})).await;
     let reference = json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": "anchor"}});
+    // Of its version only the group counts.
+    let unversioned = json!({"boundObjectRef": {"kind": "Secret", "name": "anchor"}});
+    assert_eq!(request(&access, unversioned).await.0, StatusCode::CREATED);
     let token = token(&access, reference.clone()).await;
     assert_eq!(code(&access, &token).await, 201);
     delete(&access, &format!("{SECRETS}/anchor")).await;
