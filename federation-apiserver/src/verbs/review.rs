@@ -22,6 +22,7 @@ pub(super) fn is_review(group: &str) -> bool {
 pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let mut review = call.decode_object(options.field_validation)?;
+    call.canonicalise(&mut review);
     review = call.own(None, review, options.field_manager.as_deref()).await;
     let shown = SubresourceRequest { call, form: None, old: None, dry_run: options.dry_run };
     review = shown.mutate(review).await?;
@@ -36,6 +37,10 @@ pub(super) async fn create(call: &mut Call) -> Result<Response<Body>, ApiError> 
         "SelfSubjectRulesReview" => rules(&shown, &review).await?,
         _ => access(&shown, &mut review).await?,
     };
+    if kind == "SelfSubjectRulesReview" {
+        // The answer is a new object, which says nothing of the question.
+        review = json!({"apiVersion": review["apiVersion"], "kind": kind, "metadata": {}, "spec": {}});
+    }
     review["status"] = status;
     object::metadata(&mut review)?;
     Ok(call.answer_value(StatusCode::CREATED, &review))

@@ -528,6 +528,13 @@ async fn reviews_tell_who_one_is_and_what_one_may() {
     let (_, value) = ask("bob", "selfsubjectrulesreviews", json!({"namespace": "demo"})).await;
     assert!(value["status"]["resourceRules"].to_string().contains("selfsubjectaccessreviews"), "{value}");
     assert!(value["status"]["nonResourceRules"].to_string().contains("/openapi/*"), "{value}");
+    // The answer is an object of its own.
+    assert_eq!((&value["metadata"], &value["spec"]), (&json!({}), &json!({})));
+    // Whom it is about is no part of a question about oneself.
+    let mut about = can.clone();
+    about["user"] = "bob".into();
+    let (_, value) = ask("alice", "selfsubjectaccessreviews", about).await;
+    assert_eq!(value["spec"], can);
     let (_, value) = ask("root", "tokenreviews", json!({"token": "bob"})).await;
     assert_eq!(value["status"]["user"]["username"], "bob");
     let (_, value) = ask("root", "tokenreviews", json!({"token": "nobody's"})).await;
