@@ -16,13 +16,7 @@ enum Step {
     /// `*`
     Every,
     /// `[0]`, `[-1:]`, `[1:5:2]`
-    Slice {
-        from: Option<i64>,
-        to: Option<i64>,
-        step: Option<i64>,
-        /// The end is that of one item.
-        one: bool,
-    },
+    Slice(Slice),
     /// `[0,2]`
     Union(Vec<JsonPath>),
     /// `..`
@@ -43,6 +37,15 @@ enum Step {
     Unknown,
 }
 
+#[derive(Debug, Clone, PartialEq)]
+struct Slice {
+    from: Option<i64>,
+    to: Option<i64>,
+    step: Option<i64>,
+    /// The end is that of one item.
+    one: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operator {
     Equal,
@@ -59,8 +62,28 @@ enum Operator {
 #[error("{0}")]
 pub struct JsonPathError(String);
 
-/// Values that a step finds at most: one that finds more finds nothing. `..` again and again finds more than there is.
-const FOUND_MAX: usize = 10_000;
+/// How much paths may still look at: a path of a few kilobytes can find the same values millions of times. It is shared by the paths that are
+/// asked about one object, and none that needs more finds anything.
+#[derive(Debug)]
+pub struct Looks(usize);
+
+impl Looks {
+    /// Values looked at for one object, in a few milliseconds. The longest list whose items have something to tell has fifty thousand of them.
+    const MAX: usize = 1 << 18;
+    /// Bytes of a text that are compared in one look.
+    const TEXT_BYTES: usize = 64;
+
+    fn take(&mut self, count: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(count)?;
+        Some(())
+    }
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self(Self::MAX)
+    }
+}
 
 impl JsonPath {
     /// Parses a path, with or without the braces of kubectl.
@@ -74,108 +97,109 @@ impl JsonPath {
     }
 
     /// All values that the path finds, in order; none if it does not fit the value.
-    pub fn find<'v>(&'v self, value: &'v Value) -> Vec<&'v Value> {
-        self.walk(vec![value]).unwrap_or_default()
+    pub fn find<'v>(&'v self, value: &'v Value, looks: &mut Looks) -> Vec<&'v Value> {
+        self.walk(vec![value], looks).unwrap_or_default()
     }
 
     /// The first value that the path finds.
-    pub fn first<'v>(&'v self, value: &'v Value) -> Option<&'v Value> {
-        self.find(value).into_iter().next()
+    pub fn first<'v>(&'v self, value: &'v Value, looks: &mut Looks) -> Option<&'v Value> {
+        self.find(value, looks).into_iter().next()
     }
 
-    fn walk<'v>(&'v self, mut found: Vec<&'v Value>) -> Option<Vec<&'v Value>> {
+    fn walk<'v>(&'v self, mut found: Vec<&'v Value>, looks: &mut Looks) -> Option<Vec<&'v Value>> {
         for step in &self.0 {
-            found = step.walk(found)?;
-            if found.len() > FOUND_MAX {
-                return None;
-            }
+            looks.take(1 + found.len())?;
+            found = step.walk(found, looks)?;
         }
         Some(found)
+    }
+
+    /// The one value that the path finds from an item; `Some(None)` if there is none. `None` if it does not fit, or there are several.
+    fn one<'v>(&'v self, item: &'v Value, looks: &mut Looks) -> Option<Option<&'v Value>> {
+        match self.walk(vec![item], looks)?.as_slice() {
+            [] => Some(None),
+            [one] => Some(Some(one)),
+            _ => None,
+        }
     }
 }
 
 impl Step {
     /// What the step finds from these values. `None` if it does not fit one of them.
-    fn walk<'v>(&'v self, from: Vec<&'v Value>) -> Option<Vec<&'v Value>> {
+    fn walk<'v>(&'v self, from: Vec<&'v Value>, looks: &mut Looks) -> Option<Vec<&'v Value>> {
         // Null is nothing at all.
         let present = || from.iter().copied().filter(|value| !value.is_null());
-        let found = match self {
-            Self::Field(name) => present().filter_map(|value| value.as_object()?.get(name)).collect(),
-            Self::Every => present().flat_map(children).collect(),
-            Self::Slice { .. } => {
-                let mut found = Vec::new();
+        let mut found = Vec::new();
+        match self {
+            Self::Field(name) => found.extend(present().filter_map(|value| value.as_object()?.get(name))),
+            Self::Every => {
                 for value in present() {
-                    match self.slice(value.as_array()?)? {
+                    looks.take(parts(value))?;
+                    found.extend(children(value));
+                }
+            }
+            Self::Slice(slice) => {
+                for value in present() {
+                    match slice.of(value.as_array()?)? {
                         // As client-go does it, who asks for no items of one gets none of all others, either.
                         [] => break,
-                        items => found.extend(items.iter().step_by(self.step()?)),
-                    }
-                }
-                found
-            }
-            Self::Union(paths) => {
-                let mut found = Vec::new();
-                for path in paths {
-                    found.extend(path.walk(from.clone())?);
-                }
-                found
-            }
-            Self::Recursive => {
-                let mut found = Vec::new();
-                present().try_for_each(|value| descend(value, &mut found))?;
-                found
-            }
-            Self::Exists(path) => {
-                let mut found = Vec::new();
-                for value in present() {
-                    let has =
-                        |item: &&'v Value| path.walk(vec![*item]).is_some_and(|found| !found.is_empty());
-                    found.extend(value.as_array()?.iter().filter(has));
-                }
-                found
-            }
-            Self::Filter { left, operator, right } => {
-                let mut found = Vec::new();
-                for value in present() {
-                    for item in value.as_array()? {
-                        let (left, right) = (left.walk(vec![item])?, right.walk(vec![item])?);
-                        match (left.as_slice(), right.as_slice()) {
-                            ([], _) | (_, []) => {}
-                            ([left], [right]) => {
-                                if operator.compare(left, right)? {
-                                    found.push(item);
-                                }
-                            }
-                            // One can be compared at a time.
-                            _ => return None,
+                        items => {
+                            let step = slice.step()?;
+                            looks.take(items.len().div_ceil(step))?;
+                            found.extend(items.iter().step_by(step));
                         }
                     }
                 }
-                found
             }
-            Self::Text(text) => vec![text],
-            Self::Literal(value) => vec![value; from.len()],
+            Self::Union(paths) => {
+                for path in paths {
+                    found.extend(path.walk(from.clone(), looks)?);
+                }
+            }
+            Self::Recursive => present().try_for_each(|value| descend(value, &mut found, looks))?,
+            Self::Exists(path) => {
+                for value in present() {
+                    for item in value.as_array()? {
+                        looks.take(1)?;
+                        if path.walk(vec![item], looks).is_some_and(|found| !found.is_empty()) {
+                            found.push(item);
+                        }
+                    }
+                }
+            }
+            Self::Filter { left, operator, right } => {
+                for value in present() {
+                    for item in value.as_array()? {
+                        looks.take(1)?;
+                        let Some(left) = left.one(item, looks)? else { continue };
+                        let Some(right) = right.one(item, looks)? else { continue };
+                        if operator.compare(left, right, looks)? {
+                            found.push(item);
+                        }
+                    }
+                }
+            }
+            Self::Text(text) => found.push(text),
+            Self::Literal(value) => found = vec![value; from.len()],
             Self::Unknown => return None,
-        };
+        }
         Some(found)
     }
+}
 
+impl Slice {
     fn step(&self) -> Option<usize> {
-        match self {
-            Self::Slice { step: Some(step), .. } => usize::try_from(*step).ok().filter(|step| *step > 0),
-            _ => Some(1),
-        }
+        usize::try_from(self.step.unwrap_or(1)).ok().filter(|step| *step > 0)
     }
 
-    /// The items that a slice is about. `None` if there are none at its ends.
-    fn slice<'v>(&self, items: &'v [Value]) -> Option<&'v [Value]> {
-        let Self::Slice { from, to, one, .. } = self else { return None };
+    /// The items that it is about. `None` if there are none at its ends.
+    fn of<'v>(&self, items: &'v [Value]) -> Option<&'v [Value]> {
         let length = i64::try_from(items.len()).ok()?;
         let behind = |at: i64| if at < 0 { at.checked_add(length) } else { Some(at) };
-        let start = behind(from.unwrap_or_default())?;
-        let end = match *to {
+        let start = behind(self.from.unwrap_or_default())?;
+        let end = match self.to {
             None => length,
-            Some(0) if *one => length,
+            Some(0) if self.one => length,
             Some(to) => behind(to)?,
         };
         if start == end {
@@ -197,15 +221,22 @@ fn children(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
     }
 }
 
+fn parts(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.len(),
+        Value::Object(fields) => fields.len(),
+        _ => 0,
+    }
+}
+
 /// Every value that has parts, from the outside in.
-fn descend<'v>(value: &'v Value, found: &mut Vec<&'v Value>) -> Option<()> {
-    if children(value).next().is_some() {
+fn descend<'v>(value: &'v Value, found: &mut Vec<&'v Value>, looks: &mut Looks) -> Option<()> {
+    let parts = parts(value);
+    if parts > 0 {
+        looks.take(parts)?;
         found.push(value);
-        if found.len() > FOUND_MAX {
-            return None;
-        }
         for child in children(value) {
-            descend(child, found)?;
+            descend(child, found, looks)?;
         }
     }
     Some(())
@@ -213,9 +244,12 @@ fn descend<'v>(value: &'v Value, found: &mut Vec<&'v Value>) -> Option<()> {
 
 impl Operator {
     /// `None` where the two cannot be compared.
-    fn compare(self, left: &Value, right: &Value) -> Option<bool> {
+    fn compare(self, left: &Value, right: &Value, looks: &mut Looks) -> Option<bool> {
         let order = match (left, right) {
-            (Value::String(left), Value::String(right)) => left.cmp(right),
+            (Value::String(left), Value::String(right)) => {
+                looks.take(left.len().min(right.len()) / Looks::TEXT_BYTES)?;
+                left.cmp(right)
+            }
             // Truth has no order.
             (Value::Bool(left), Value::Bool(right)) => match self {
                 Self::Equal | Self::NotEqual => left.cmp(right),
@@ -257,7 +291,7 @@ mod tests {
             ]},
         });
         let path_read = JsonPath::parse(path).unwrap();
-        let found: Vec<Value> = path_read.find(&object).into_iter().cloned().collect();
+        let found: Vec<Value> = path_read.find(&object, &mut Looks::default()).into_iter().cloned().collect();
         assert_eq!(Value::from(found), expect, "{path}");
     }
 
@@ -313,7 +347,49 @@ mod tests {
         for _ in 0..40 {
             object = json!({"a": object, "b": {"c": 1}});
         }
-        assert!(path.find(&object).is_empty());
+        assert!(path.find(&object, &mut Looks::default()).is_empty());
+    }
+
+    /// How much a path looks at, whether it finds anything or not.
+    fn looked_at(path: &str, object: &Value) -> usize {
+        let (path, mut looks) = (JsonPath::parse(path).unwrap(), Looks::default());
+        path.find(object, &mut looks);
+        Looks::MAX - looks.0
+    }
+
+    #[test]
+    fn what_a_path_finds_again_and_again_is_looked_at_each_time() {
+        let again = format!(".a[{}0]", "0,".repeat(9));
+        let object = json!({"a": [vec![json!({"b": "x".repeat(640), "c": "x".repeat(640)}); 100]]});
+        let once = looked_at(".a[0]", &object);
+        assert!(once < 10, "{once}");
+        let path = |after: &str| looked_at(&format!("{again}{after}"), &object);
+        assert!((1000..1100).contains(&path("[*]")), "{}", path("[*]"));
+        assert!((1000..1100).contains(&path(".*")));
+        assert!((3000..4000).contains(&path("..")));
+        assert!((3000..4000).contains(&path("[?(@.b)]")));
+        assert!((1000..1100).contains(&path("[?(@)]")));
+        assert!((200..300).contains(&path(&again[2..])), "{}", path(&again[2..]));
+        assert!(path("[?(@.b==@.c)]") > 1000 * 640 / Looks::TEXT_BYTES);
+    }
+
+    #[test]
+    fn paths_of_one_object_find_nothing_more_once_they_have_looked_at_much() {
+        let object = json!({"list": vec![1; 1000], "name": "a"});
+        let greedy = JsonPath::parse(&format!(".list[{}:][?(@)]", ":,".repeat(1000))).unwrap();
+        let (name, mut looks) = (JsonPath::parse(".name").unwrap(), Looks::default());
+        assert_eq!(name.first(&object, &mut looks), Some(&json!("a")));
+        assert_eq!(greedy.first(&object, &mut looks), None);
+        assert!(looks.0 < 2000);
+        assert!(greedy.first(&object, &mut looks).is_none() && name.first(&object, &mut looks).is_some());
+    }
+
+    #[test]
+    fn a_long_list_is_looked_through() {
+        let items = (0..40_000).map(|at| json!({"type": at.to_string(), "status": "True"}));
+        let object = json!({"conditions": items.collect::<Vec<_>>()});
+        let path = JsonPath::parse(r#".conditions[?(@.type=="39999")].status"#).unwrap();
+        assert_eq!(path.first(&object, &mut Looks::default()), Some(&json!("True")));
     }
 
     #[test]

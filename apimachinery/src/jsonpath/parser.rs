@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{JsonPath, Operator, Step};
+use super::{JsonPath, Operator, Slice, Step};
 
 /// Parses the inside of a pair of braces.
 pub(super) fn parse(text: &str) -> Result<JsonPath, String> {
@@ -224,7 +224,7 @@ fn slice(text: &str) -> Result<Step, String> {
     let (from, to, step) = (number(0)?, number(1)?, number(2)?);
     let one = parts.len() == 1;
     let to = if one { from.unwrap_or(0_i64).checked_add(1) } else { to };
-    Ok(Step::Slice { from, to, step, one })
+    Ok(Step::Slice(Slice { from, to, step, one }))
 }
 
 fn is_word(c: char) -> bool {

@@ -6,7 +6,11 @@ use std::{
 };
 
 use apimachinery::{
-    FieldError, FieldPath, apply, json::go_type, jsonpath::JsonPath, numbers, patch::printed,
+    FieldError, FieldPath, apply,
+    json::go_type,
+    jsonpath::{JsonPath, Looks},
+    numbers,
+    patch::printed,
     table::CREATION_DESCRIPTION,
 };
 use jiff::Timestamp;
@@ -301,8 +305,8 @@ impl PrinterColumn {
     }
 
     /// The cell of an object; null where there is nothing of the column's type.
-    pub(crate) fn cell(&self, object: &Value, now: Timestamp) -> Value {
-        let Some(value) = self.path.first(object) else { return Value::Null };
+    pub(crate) fn cell(&self, object: &Value, looks: &mut Looks, now: Timestamp) -> Value {
+        let Some(value) = self.path.first(object, looks) else { return Value::Null };
         match (self.kind.as_str(), value) {
             ("string", value) => text(value).into(),
             ("integer", Value::Number(number)) => {
@@ -331,7 +335,7 @@ mod tests {
             let (name, format, description) = Default::default();
             let column =
                 PrinterColumn { name, kind: kind.to_owned(), format, description, priority: 0, path };
-            column.cell(&json!({"x": value}), Timestamp::UNIX_EPOCH)
+            column.cell(&json!({"x": value}), &mut Looks::default(), Timestamp::UNIX_EPOCH)
         };
         for (value, expect) in [
             (json!(null), "<no value>"),

@@ -1,5 +1,6 @@
 //! `meta.k8s.io/v1` Table: what `kubectl get` prints.
 
+use apimachinery::jsonpath::Looks;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -46,10 +47,11 @@ pub(super) fn table(
 /// The row of an object.
 pub(super) fn row(kind: &Kind, include: Include, object: Value, now: Timestamp) -> Value {
     let (fixed, own) = shown(kind);
+    let mut looks = Looks::default();
     let cells: Vec<_> = fixed
         .iter()
         .map(|column| (column.cell)(&object, now))
-        .chain(own.iter().map(|column| column.cell(&object, now)))
+        .chain(own.iter().map(|column| column.cell(&object, &mut looks, now)))
         .collect();
     let object = match include {
         Include::Nothing => Value::Null,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use apimachinery::fields::FieldSelector;
 use apimachinery::go_duration;
-use apimachinery::jsonpath::JsonPath;
+use apimachinery::jsonpath::{JsonPath, Looks};
 use apimachinery::labels::Selector;
 use apimachinery::quantity::Quantity;
 use serde_json::{Value, json};
@@ -130,8 +130,9 @@ pub(super) fn jsonpath() -> Case {
         let text = mutate::text(dice, &samples, &words);
         dice.show(|| format!("{text:?}"));
         let Ok(path) = JsonPath::parse(&text) else { return Ok(()) };
-        let found = path.find(&object);
-        same("the first that is found", &found.first().copied(), &path.first(&object))
+        let found = path.find(&object, &mut Looks::default());
+        let first = path.first(&object, &mut Looks::default());
+        same("the first that is found", &found.first().copied(), &first)
     })
 }
 
