@@ -1,18 +1,11 @@
 //! Bodies as the audit log sees them.
 
-use std::{
-    future::ready,
-    io::Read as _,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{future::ready, io::Read as _, sync::Arc};
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use futures::{StreamExt as _, stream};
 use http::{HeaderMap, Response, header};
-use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -99,37 +92,15 @@ pub(crate) async fn whole(response: Response<Body>) -> (Response<Body>, Value) {
 
 /// Lets the record of a watch end with its body.
 pub(crate) fn until_end(response: Response<Body>, record: Arc<AuditContext>) -> Response<Body> {
-    response.map(|inner| Recorded { inner, record }.boxed_unsync())
+    response.map(|inner| body::keeping(inner, Open(record)))
 }
 
-struct Recorded {
-    inner: Body,
-    record: Arc<AuditContext>,
-}
+/// The record of an answer that is not at its end.
+struct Open(Arc<AuditContext>);
 
-impl http_body::Body for Recorded {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-impl Drop for Recorded {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.record.write_detached(Stage::ResponseComplete);
+        self.0.write_detached(Stage::ResponseComplete);
     }
 }
 

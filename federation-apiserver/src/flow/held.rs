@@ -1,22 +1,14 @@
 //! Seats of requests whose answers are made while they are sent.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::Response;
-use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use http_body::Body as _;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::Seat;
-use crate::http::Body;
+use crate::http::{Body, body};
 
 /// Lets a request keep its seat until its answer is made to its end, or nobody wants it any more, but no longer than that: who does not read
 /// must not keep others waiting.
@@ -31,39 +23,13 @@ pub(crate) fn until_end(seat: Seat, response: Response<Body>, longest: Duration)
         tokio::time::sleep(longest).await;
         late.lock().take();
     });
-    response.map(|inner| Held { inner, seat, timer }.boxed_unsync())
+    let held = Held { seat, _timer: timer };
+    response.map(|inner| body::keeping(inner, held))
 }
 
 struct Held {
-    inner: Body,
     seat: Arc<Mutex<Option<Seat>>>,
-    /// It ends with the body.
-    timer: JoinSet<()>,
-}
-
-impl http_body::Body for Held {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
-        if matches!(polled, Poll::Ready(None)) {
-            self.seat.lock().take();
-            self.timer.abort_all();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    _timer: JoinSet<()>,
 }
 
 impl Drop for Held {
@@ -76,13 +42,14 @@ impl Drop for Held {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use bytes::Bytes;
     use federation_runtime::endpoints::Metrics;
+    use http_body_util::BodyExt as _;
 
     use super::{
         super::{Flow, REQUEST_WAIT_LIMIT},
         *,
     };
-    use crate::http::body;
 
     /// A flow with one seat, and an answer that keeps it.
     async fn held(longest: Duration) -> (Flow, Response<Body>) {

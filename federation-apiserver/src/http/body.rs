@@ -1,11 +1,15 @@
 //! Request and response bodies.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use apimachinery::ApiError;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use http_body_util::{
     BodyExt as _, Empty, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody,
 };
@@ -54,6 +58,40 @@ pub(crate) fn pieces(steps: impl Iterator<Item = Bytes> + Send + 'static) -> Bod
     }))
 }
 
+/// A body that keeps something until it is at its end, or nobody wants it any more.
+pub(crate) fn keeping(inner: Body, kept: impl Send + Unpin + 'static) -> Body {
+    Keeping { inner, kept: Some(kept) }.boxed_unsync()
+}
+
+struct Keeping<K> {
+    inner: Body,
+    kept: Option<K>,
+}
+
+impl<K: Unpin> http_body::Body for Keeping<K> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if matches!(polled, Poll::Ready(None)) {
+            self.kept = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
 /// Reads a request body of at most [`LIMIT_BYTES`].
 pub(crate) async fn read<B>(body: B) -> Result<Bytes, ApiError>
 where
@@ -74,9 +112,25 @@ mod tests {
         atomic::{AtomicBool, AtomicUsize, Ordering},
     };
 
+    use http_body::Body as _;
     use tokio::{io::AsyncReadExt as _, net::UnixStream};
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_body_keeps_it_keeps_to_its_end_or_its_own() {
+        let (kept, seen) = (Arc::new(()), |kept: &Arc<()>| Arc::strong_count(kept) > 1);
+        let mut body = keeping(pieces(["a".into(), "b".into()].into_iter()), Arc::clone(&kept));
+        for _ in 0..2 {
+            assert!(body.frame().await.is_some() && seen(&kept));
+        }
+        assert!(body.frame().await.is_none() && !seen(&kept));
+        let dropped = keeping(full("a"), Arc::clone(&kept));
+        assert_eq!(dropped.size_hint().exact(), Some(1));
+        assert!(seen(&kept));
+        drop(dropped);
+        assert!(!seen(&kept));
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn sockets_are_looked_at_while_a_body_is_made() {
