@@ -5,7 +5,7 @@
 //! whose core the client may be running on. So a connection that was woken while it was polled is polled again at once.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -67,14 +67,23 @@ impl SelfWake {
                 return Poll::Pending;
             }
         }
-        context.waker().wake_by_ref();
+        // A task that wakes itself as it is runs on dozens of times before the sockets are looked at. This wakes it after they were.
+        let after = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(context.waker()));
+        if after.is_ready() {
+            context.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, pin::pin, sync::atomic::AtomicUsize};
+    use std::{
+        future::poll_fn,
+        sync::atomic::{AtomicBool, AtomicUsize},
+    };
+
+    use tokio::{io::AsyncReadExt as _, net::UnixStream};
 
     use super::*;
 
@@ -114,6 +123,35 @@ mod tests {
     #[test]
     fn what_wakes_itself_without_an_end_gives_way_and_is_polled_later() {
         assert_eq!(polled(usize::MAX, usize::MAX), (Poll::Pending, POLLS_MAX, 1));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn sockets_are_looked_at_while_it_wakes_itself() {
+        /// Far fewer polls than a task gets that wakes itself without looking at them.
+        const SOON: usize = 12 * POLLS_MAX;
+        let (mut here, there) = UnixStream::pair().expect("two sockets");
+        there.writable().await.expect("there is room");
+        let heard = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&heard);
+        let other = tokio::spawn(async move {
+            let read = here.read_u8().await;
+            told.store(true, Ordering::SeqCst);
+            read
+        });
+        let restless = tokio::spawn(async move {
+            let (own, mut polls) = (SelfWake::new(), 0);
+            let mut future = pin!(poll_fn(|context| {
+                if polls == 0 {
+                    assert_eq!(there.try_write(&[7]).expect("there is room"), 1);
+                }
+                polls += 1;
+                context.waker().wake_by_ref();
+                if polls == SOON || heard.load(Ordering::SeqCst) { Poll::Ready(polls) } else { Poll::Pending }
+            }));
+            poll_fn(|context| own.poll(future.as_mut(), context)).await
+        });
+        assert!(restless.await.expect("it ends") < SOON);
+        assert!(other.await.is_ok_and(|read| read.is_ok_and(|byte| byte == 7)));
     }
 
     #[test]
