@@ -4,6 +4,10 @@ use std::{collections::HashSet, fmt};
 
 use serde_json::Value;
 
+/// Faults of one object that anybody keeps. More than are ever told, so that the first are told in any case; a body of 3 MiB can have millions,
+/// of hundreds of bytes each.
+pub const FAULTS_MAX: usize = 4096;
+
 /// The path of a field in an object, such as `spec.template.spec.containers[0].name`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldPath(String);

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::field::{FieldError, FieldPath};
+use crate::field::{FAULTS_MAX, FieldError, FieldPath};
 use crate::names;
 
 mod lexer;
@@ -233,6 +233,9 @@ pub fn validate_label_selector(selector: &Value, path: &FieldPath) -> Vec<FieldE
 pub fn validate_labels(labels: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let Some(labels) = labels.as_object() else { return };
     for (key, value) in labels {
+        if errors.len() >= FAULTS_MAX {
+            return;
+        }
         for fault in names::label_key(key) {
             errors.push(FieldError::invalid(path, key.as_str(), &fault));
         }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::field::{FieldError, FieldPath};
+use crate::field::{FAULTS_MAX, FieldError, FieldPath};
 use crate::labels::validate_labels;
 use crate::names::{self, NameRule};
 
@@ -89,6 +89,9 @@ pub fn validate_annotations(annotations: &Value, path: &FieldPath, errors: &mut 
     let Some(annotations) = annotations.as_object() else { return };
     let mut bytes = 0;
     for (key, value) in annotations {
+        if errors.len() >= FAULTS_MAX {
+            return;
+        }
         for fault in names::annotation_key(key) {
             errors.push(FieldError::invalid(path, key.as_str(), &fault));
         }
@@ -109,6 +112,9 @@ fn validate_owner_references(meta: &Value, path: &FieldPath, errors: &mut Vec<Fi
     let (mut controller, mut others): (Option<&str>, usize) = (None, 0);
     let references = meta.get("ownerReferences").and_then(Value::as_array);
     for reference in references.into_iter().flatten() {
+        if errors.len() >= FAULTS_MAX {
+            return;
+        }
         let text = |name: &str| reference.get(name).and_then(Value::as_str).unwrap_or_default();
         let (group, version) = text("apiVersion").split_once('/').unwrap_or_else(|| ("", text("apiVersion")));
         // More than a group and a version is neither (`schema.FromAPIVersionAndKind`).
@@ -151,6 +157,9 @@ fn validate_finalizers(meta: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
     for (index, finalizer) in
         meta.get("finalizers").and_then(Value::as_array).into_iter().flatten().enumerate()
     {
+        if errors.len() >= FAULTS_MAX {
+            return;
+        }
         let Some(finalizer) = finalizer.as_str() else {
             errors.push(FieldError::type_invalid(&path.index(index), finalizer.clone(), "must be a string"));
             continue;
@@ -173,6 +182,22 @@ fn validate_finalizers(meta: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn of_a_million_faults_the_first_are_found() {
+        let many = |item: Value| vec![item; 10_000];
+        let keys: serde_json::Map<_, _> = (0..10_000).map(|at| (format!("!{at}"), json!(1))).collect();
+        for (field, value) in [
+            ("finalizers", json!(many(json!("")))),
+            ("ownerReferences", json!(many(json!({})))),
+            ("labels", json!(keys)),
+            ("annotations", json!(keys)),
+        ] {
+            let found =
+                texts(&json!({"metadata": {"name": "a", "namespace": "b", field: value}}), Scope::Namespaced);
+            assert!((FAULTS_MAX..FAULTS_MAX + 10).contains(&found.len()), "{field}: {}", found.len());
+        }
+    }
 
     fn texts(object: &Value, scope: Scope) -> Vec<String> {
         validate_object_meta(object, NameRule::Dns1123Subdomain, scope)

@@ -2,12 +2,9 @@
 
 use std::ops::Deref;
 
-use apimachinery::FieldError;
+use apimachinery::{FieldError, field::FAULTS_MAX};
 
-/// Errors that are kept. More than are ever told, so that the first are told in any case; a body of 3 MiB can have millions, of hundreds of
-/// bytes each.
-const ERRORS_MAX: usize = 4096;
-/// Bytes that they take: each may print a value of megabytes.
+/// Bytes that those take that are kept: each may print a value of megabytes.
 const BYTES_MAX: usize = 8 << 20;
 
 /// Collects the errors of an object: the first ones, if there are too many.
@@ -41,7 +38,7 @@ impl ErrorList {
 
     /// Whether there may be more than are kept.
     pub fn is_full(&self) -> bool {
-        self.errors.len() >= ERRORS_MAX || self.bytes >= BYTES_MAX
+        self.errors.len() >= FAULTS_MAX || self.bytes >= BYTES_MAX
     }
 
     /// Drops those that are not wanted.
@@ -124,10 +121,10 @@ mod tests {
         let mut errors = ErrorList::new();
         errors.extend((0..10).map(error));
         assert!(!errors.is_full());
-        errors.extend((10..ERRORS_MAX * 2).map(error));
+        errors.extend((10..FAULTS_MAX * 2).map(error));
         errors.push(error(0));
-        assert_eq!(errors.len(), ERRORS_MAX);
-        assert_eq!(errors.last(), Some(&error(ERRORS_MAX - 1)));
+        assert_eq!(errors.len(), FAULTS_MAX);
+        assert_eq!(errors.last(), Some(&error(FAULTS_MAX - 1)));
     }
 
     #[test]
