@@ -175,7 +175,12 @@ pub(super) async fn encode(call: &Call, object: Value, before: usize) -> Result<
             return Ok(smaller);
         }
     }
-    Err(ApiError::new(500, Reason::Unknown, "etcdserver: request is too large"))
+    Err(too_large())
+}
+
+/// In etcd's words.
+pub(super) fn too_large() -> ApiError {
+    ApiError::new(500, Reason::Unknown, "etcdserver: request is too large")
 }
 
 /// Checks a write that changes nothing. Who may not write is told so all the same: kube-apiserver looks last for what has changed.

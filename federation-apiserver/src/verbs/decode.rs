@@ -6,7 +6,7 @@ use apimachinery::{ApiError, FieldError, FieldPath, field::quoted, json::type_na
 use kube_schema::Report;
 use serde_json::Value;
 
-use super::{Call, parse_errors, patch, yaml};
+use super::{Call, parse_errors, parts, patch, yaml};
 use crate::{
     crd::Custom,
     http::{
@@ -158,6 +158,12 @@ impl Call {
     }
 
     fn parse(&self) -> Result<Value, Unreadable> {
+        let value = self.parse_as_sent()?;
+        parts::check(&value).map_err(Unreadable::Format)?;
+        Ok(value)
+    }
+
+    fn parse_as_sent(&self) -> Result<Value, Unreadable> {
         match content_type(&self.headers).as_deref() {
             None | Some(JSON) => decode_json(&self.body).map_err(|error| {
                 Unreadable::Text(format!("couldn't get version/kind; json parse error: {error}"))

@@ -22,6 +22,7 @@ mod metadata;
 mod object;
 mod ownership;
 pub(crate) mod parse_errors;
+mod parts;
 mod patch;
 mod preconditions;
 mod proxy;

@@ -15,7 +15,7 @@ use super::{
     commit::{self, Outcome},
     create,
     decode::{self, Undecodable},
-    metadata, object, parse_errors, scale, update, yaml,
+    metadata, object, parse_errors, parts, scale, update, yaml,
 };
 use crate::{
     admission,
@@ -140,13 +140,15 @@ fn options(call: &Call) -> Result<WriteOptions, ApiError> {
 fn read(call: &Call, options: &WriteOptions) -> Result<Patch, ApiError> {
     let format = content_type(&call.headers).unwrap_or_default();
     if format == APPLY {
-        return yaml::parse(&call.body).map(Patch::Apply).map_err(|error| match error {
+        let value = yaml::parse(&call.body).map_err(|error| match error {
             yaml::Unreadable::Text(error) => {
                 let why = format!("error decoding YAML: error converting YAML to JSON: {error}");
                 ApiError::bad_request(why)
             }
             yaml::Unreadable::Refused(error) => error,
-        });
+        })?;
+        parts::check(&value)?;
+        return Ok(Patch::Apply(value));
     }
     // What is not there is missed before anybody looks at the patch.
     call.current()?;
@@ -158,11 +160,13 @@ fn read(call: &Call, options: &WriteOptions) -> Result<Patch, ApiError> {
     };
     let value = decode::decode_json(&call.body).map_err(wrong)?;
     if format == JSON_PATCH {
+        parts::check_all(value.as_array().into_iter().flatten().map(|operation| &operation["value"]))?;
         return match mistyped(&value).filter(|_| looks) {
             Some(error) => Err(wrong(error)),
             None => Ok(Patch::Json(value)),
         };
     }
+    parts::check(&value)?;
     if value.is_null() {
         return match format.as_str() {
             MERGE => Err(ApiError::bad_request("Invalid JSON Patch")),

@@ -314,6 +314,24 @@ async fn an_object_does_not_grow_beyond_what_etcd_takes() {
     assert_eq!(status["message"], "etcdserver: request is too large");
 }
 
+/// A million of them fit in a body, and each takes a kilobyte once it has its defaults.
+#[tokio::test]
+async fn an_object_has_no_more_parts_than_one_that_is_stored() {
+    let world = World::new().await;
+    let path = "/api/v1/namespaces/demo/services";
+    let service = |name: &str, ports: usize| json!({"metadata": {"name": name}, "spec": {"ports": vec![json!({}); ports]}});
+    let too_large = "etcdserver: request is too large";
+    let many = Some(service("a", 200_000));
+    let status = world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::POST, path, many.clone()).await;
+    assert_eq!(status["message"], too_large);
+    world.expect(StatusCode::UNPROCESSABLE_ENTITY, Method::POST, path, Some(service("a", 1000))).await;
+    let service = json!({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}});
+    world.expect(StatusCode::CREATED, Method::POST, path, Some(service)).await;
+    let path = format!("{path}/a");
+    let status = world.expect(StatusCode::INTERNAL_SERVER_ERROR, Method::PATCH, &path, many).await;
+    assert_eq!(status["message"], too_large);
+}
+
 /// What `base64` prints has lines; Go skips their ends, and writes none.
 #[tokio::test]
 async fn bytes_may_be_written_in_lines() {
