@@ -114,13 +114,9 @@ impl JsonPath {
         Some(found)
     }
 
-    /// The one value that the path finds from an item; `Some(None)` if there is none. `None` if it does not fit, or there are several.
-    fn one<'v>(&'v self, item: &'v Value, looks: &mut Looks) -> Option<Option<&'v Value>> {
-        match self.walk(vec![item], looks)?.as_slice() {
-            [] => Some(None),
-            [one] => Some(Some(one)),
-            _ => None,
-        }
+    /// What the path finds from an item, to be compared: one value at most. `None` if there are several, or the path does not fit.
+    fn compared<'v>(&'v self, item: &'v Value, looks: &mut Looks) -> Option<Vec<&'v Value>> {
+        self.walk(vec![item], looks).filter(|found| found.len() <= 1)
     }
 }
 
@@ -157,8 +153,9 @@ impl Step {
                 }
             }
             Self::Recursive => present().try_for_each(|value| descend(value, &mut found, looks))?,
+            // A filter fits nothing but lists, and null is none.
             Self::Exists(path) => {
-                for value in present() {
+                for value in from {
                     for item in value.as_array()? {
                         looks.take(1)?;
                         if path.walk(vec![item], looks).is_some_and(|found| !found.is_empty()) {
@@ -168,11 +165,11 @@ impl Step {
                 }
             }
             Self::Filter { left, operator, right } => {
-                for value in present() {
+                for value in from {
                     for item in value.as_array()? {
                         looks.take(1)?;
-                        let Some(left) = left.one(item, looks)? else { continue };
-                        let Some(right) = right.one(item, looks)? else { continue };
+                        let Some(left) = left.compared(item, looks)?.pop() else { continue };
+                        let Some(right) = right.compared(item, looks)?.pop() else { continue };
                         if operator.compare(left, right, looks)? {
                             found.push(item);
                         }
@@ -286,6 +283,7 @@ mod tests {
         let object = json!({
             "spec": {"replicas": 3, "list": [1, 2, 3, 4], "none": null},
             "metadata": {"annotations": {"a.b/c": "x"}},
+            "lists": [{"b": null}, {"b": [{"c": 1}]}],
             "status": {"conditions": [
                 {"type": "Ready", "status": "True", "at": 1}, {"type": "Other", "status": "False", "at": 2},
             ]},
@@ -338,6 +336,10 @@ mod tests {
         check(".status.conditions[?(@.at=='1')].type", json!([]));
         check(".status.conditions[?(@.at==1.0)].type", json!([]));
         check(".spec[?(@.a)]", json!([]));
+        check(".lists[1].b[?(@.c)]", json!([{"c": 1}]));
+        check(".lists[*].b[?(@.c)]", json!([]));
+        check(".lists[*].b[?(@.c==1)]", json!([]));
+        check(".lists[*].b[0].c", json!([1]));
     }
 
     #[test]
