@@ -6,19 +6,23 @@ use apimachinery::{FieldError, FieldPath, FieldReason};
 use serde_json::{Number, Value};
 
 use super::{
-    Checks, Structural, Type, composite, format,
+    Checks, Structural, Type, composite,
+    faults::{Faults, LOOKS_MAX},
+    format,
     former::{Former, unchanged},
     items, type_name,
 };
-use crate::bounds::{MOST_TOLD, step};
+use crate::bounds::step;
 
 impl Structural {
     /// The faults of an API object: all, or a hundred at least. Values that are as they were in `old` are not looked at: a rule that
     /// came later must not stand in the way of other changes (KEP-4008, ratcheting).
     pub fn check(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-        let mut faults = Vec::new();
-        check(self, object, old, "", &mut faults);
-        let mut faults = once(faults);
+        self.check_within(object, old, LOOKS_MAX)
+    }
+
+    fn check_within(&self, object: &Value, old: Option<&Value>, looks: usize) -> Vec<FieldError> {
+        let Some(mut faults) = all_of(self, object, old, looks) else { return vec![too_long()] };
         items::embedded(self, object, "", true, &mut faults);
         items::duplicates(self, object, old, &mut faults);
         faults
@@ -28,9 +32,10 @@ impl Structural {
     pub fn check_status(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let mut faults = Vec::new();
         if let (Some(schema), Some(status)) = (self.properties.get("status"), object.get("status")) {
-            check(schema, status, old.and_then(|old| old.get("status")), "", &mut faults);
+            let old = old.and_then(|old| old.get("status"));
+            let Some(found) = all_of(schema, status, old, LOOKS_MAX) else { return vec![too_long()] };
+            faults = found;
         }
-        let mut faults = once(faults);
         for fault in &mut faults {
             fault.field = match &*fault.field {
                 "" | NOWHERE => "status".to_owned(),
@@ -42,11 +47,18 @@ impl Structural {
     }
 }
 
-/// Each fault once: several alternatives may find the same.
-fn once(mut faults: Vec<FieldError>) -> Vec<FieldError> {
+/// The faults of a value and all below it, each once: several alternatives may find the same. `None` if there is more to look at than there may be.
+fn all_of(schema: &Structural, value: &Value, old: Option<&Value>, looks: usize) -> Option<Vec<FieldError>> {
+    let mut faults = Faults::new(looks);
+    check(schema, value, old, "", &mut faults);
+    let mut found = faults.finish()?;
     let mut seen = HashSet::new();
-    faults.retain(|fault| seen.insert((fault.field.clone(), fault.message.clone())));
-    faults
+    found.retain(|fault| seen.insert((fault.field.clone(), fault.message.clone())));
+    Some(found)
+}
+
+fn too_long() -> FieldError {
+    composite::about("the object takes too long to be checked".to_owned())
 }
 
 /// What kube-apiserver prints where a fault has no field: Go's nil.
@@ -74,9 +86,9 @@ pub(super) fn check(
     value: &Value,
     old: Option<&Value>,
     path: &str,
-    faults: &mut Vec<FieldError>,
+    faults: &mut Faults,
 ) -> u64 {
-    if faults.len() >= MOST_TOLD || old.is_some_and(|old| unchanged(schema, value, old)) {
+    if old.is_some_and(|old| unchanged(schema, value, old)) || !faults.look(value) {
         return 0;
     }
     // What has another type is looked at all the same, but of null nobody says more than whether it is listed.
@@ -192,20 +204,20 @@ fn is_integer(number: &Number) -> bool {
 }
 
 /// Only the first fault of a string is told.
-fn string(checks: &Checks, text: &str, path: &str, faults: &mut Vec<FieldError>) {
+fn string(checks: &Checks, text: &str, path: &str, faults: &mut Faults) {
     let length = text.chars().count() as u64;
     if let Some(max) = checks.max_length.filter(|max| length > *max) {
         faults.push(FieldError::too_long(&FieldPath::new(path), max as usize));
     } else if let Some(min) = checks.min_length.filter(|min| length < *min) {
         faults.push(invalid(path, text, &format!("should be at least {min} chars long")));
     } else if let Some(pattern) = checks.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
-        faults.push(invalid(path, text, &format!("should match '{}'", pattern.as_str())));
+        faults.push(invalid(path, text, &format!("should match '{}'", pattern.text)));
     }
 }
 
 /// The faults of a number: whether there is room for it in what it shall be, and how it compares with the numbers that the schema names. Those
 /// need room, too.
-fn numeric(schema: &Structural, value: &Value, path: &str, faults: &mut Vec<FieldError>) {
+fn numeric(schema: &Structural, value: &Value, path: &str, faults: &mut Faults) {
     let Some(number) = value.as_f64() else { return };
     let checks = &schema.checks;
     let room = |what: &str, number: &Value| format::range(schema, number, what, path);
@@ -255,7 +267,7 @@ fn is_multiple(value: &Value, number: f64, divisor: f64) -> bool {
     quotient.abs() <= EXACT && (quotient - whole).abs() <= 1e-9 * whole.abs()
 }
 
-fn sized(checks: &Checks, items: &[Value], path: &str, faults: &mut Vec<FieldError>) {
+fn sized(checks: &Checks, items: &[Value], path: &str, faults: &mut Faults) {
     let count = items.len() as u64;
     if let Some(min) = checks.min_items.filter(|min| count < *min) {
         faults.push(invalid(path, count, &format!("should have at least {min} items")));
@@ -268,12 +280,7 @@ fn sized(checks: &Checks, items: &[Value], path: &str, faults: &mut Vec<FieldErr
     }
 }
 
-fn properties(
-    checks: &Checks,
-    map: &serde_json::Map<String, Value>,
-    path: &str,
-    faults: &mut Vec<FieldError>,
-) {
+fn properties(checks: &Checks, map: &serde_json::Map<String, Value>, path: &str, faults: &mut Faults) {
     let count = map.len() as u64;
     if let Some(min) = checks.min_properties.filter(|min| count < *min) {
         // kube-apiserver tells how many there should be as the value.
@@ -287,9 +294,13 @@ fn properties(
     }
 }
 
-fn enumerated(checks: &Checks, value: &Value, path: &str, faults: &mut Vec<FieldError>) {
-    let lacks = |known: &&Vec<Value>| !known.iter().any(|known| is_listed(known, value));
-    let Some(known) = checks.enumeration.as_ref().filter(lacks) else { return };
+fn enumerated(checks: &Checks, value: &Value, path: &str, faults: &mut Faults) {
+    /// Listed values that are compared in one look.
+    const LISTED: usize = 16;
+    let Some(known) = &checks.enumeration else { return };
+    if !faults.spend(known.len() / LISTED) || known.iter().any(|known| is_listed(known, value)) {
+        return;
+    }
     let names: Vec<_> = known
         .iter()
         .map(|known| known.as_str().map_or_else(|| known.to_string(), str::to_owned))

@@ -3,90 +3,96 @@
 use apimachinery::{FieldError, FieldReason};
 use serde_json::Value;
 
-use super::{Checks, Structural, check};
+use super::{
+    Checks, check,
+    faults::{Faults, Outcome},
+};
 
-/// Checks the alternatives of one node. Returns how many checks of theirs count ([`check::check`]).
-pub(super) fn check(checks: &Checks, value: &Value, path: &str, faults: &mut Vec<FieldError>) -> u64 {
-    let try_one = |schema: &Structural| Outcome::of(schema, value, path);
-    let mut counted = 0;
-    if !checks.any_of.is_empty() {
-        let mut best: Option<Outcome> = None;
-        for schema in &checks.any_of {
-            let outcome = try_one(schema);
-            if outcome.is_valid() || best.as_ref().is_none_or(|best| outcome.is_nearer(best)) {
-                best = Some(outcome);
-            }
-            if best.as_ref().is_some_and(Outcome::is_valid) {
-                break;
-            }
+/// Checks the alternatives of one node. Returns how many checks of theirs count ([`check::check`]). Of anyOf and oneOf no more than the outcome of
+/// one is kept: each fault may hold the value, and there are as many alternatives as a definition has room for.
+pub(super) fn check(checks: &Checks, value: &Value, path: &str, faults: &mut Faults) -> u64 {
+    any_of(checks, value, path, faults)
+        + one_of(checks, value, path, faults)
+        + all_of(checks, value, path, faults)
+        + not(checks, value, path, faults)
+}
+
+fn any_of(checks: &Checks, value: &Value, path: &str, faults: &mut Faults) -> u64 {
+    let mut best: Option<Outcome> = None;
+    for schema in &checks.any_of {
+        let outcome = faults.of(schema, value, path);
+        if outcome.is_valid() {
+            return outcome.counted;
         }
-        if let Some(best) = best {
-            if !best.is_valid() {
-                faults.push(about(format!("{path:?} must validate at least one schema (anyOf)")));
-            }
-            counted += best.counted;
-            faults.extend(best.faults);
+        keep_nearer(&mut best, outcome);
+    }
+    let Some(best) = best else { return 0 };
+    faults.push(about(format!("{path:?} must validate at least one schema (anyOf)")));
+    let counted = best.counted;
+    faults.merge(best);
+    counted
+}
+
+fn one_of(checks: &Checks, value: &Value, path: &str, faults: &mut Faults) -> u64 {
+    let (mut best, mut valid, mut counted) = (None, 0, 0);
+    for schema in &checks.one_of {
+        let outcome = faults.of(schema, value, path);
+        if outcome.is_valid() {
+            valid += 1;
+            counted = outcome.counted;
+        } else if valid == 0 {
+            keep_nearer(&mut best, outcome);
         }
     }
-    if !checks.one_of.is_empty() {
-        let (valid, misfits): (Vec<_>, Vec<_>) =
-            checks.one_of.iter().map(try_one).partition(Outcome::is_valid);
-        let mut told = |count: &str| {
-            faults.push(about(format!("{path:?} must validate one and only one schema (oneOf). {count}")));
-        };
-        match valid.as_slice() {
-            [only] => counted += only.counted,
-            [] => {
-                told("Found none valid");
-                // Of those that are as near as each other, the first.
-                let best =
-                    misfits.into_iter().reduce(|best, next| if next.is_nearer(&best) { next } else { best });
-                if let Some(best) = best {
-                    counted += best.counted;
-                    faults.extend(best.faults);
-                }
-            }
-            several => told(&format!("Found {} valid alternatives", several.len())),
+    let mut told = |count: &str| {
+        faults.push(about(format!("{path:?} must validate one and only one schema (oneOf). {count}")));
+    };
+    match (valid, best) {
+        (0, None) => 0,
+        (0, Some(best)) => {
+            told("Found none valid");
+            let counted = best.counted;
+            faults.merge(best);
+            counted
+        }
+        (1, _) => counted,
+        _ => {
+            told(&format!("Found {valid} valid alternatives"));
+            0
         }
     }
-    if !checks.all_of.is_empty() {
-        let outcomes: Vec<_> = checks.all_of.iter().map(try_one).collect();
-        let valid = outcomes.iter().filter(|outcome| outcome.is_valid()).count();
-        counted += outcomes.iter().map(|outcome| outcome.counted).sum::<u64>();
-        if valid < outcomes.len() {
-            let none = if valid == 0 { ". None validated" } else { "" };
-            faults.extend(outcomes.into_iter().flat_map(|outcome| outcome.faults));
-            faults.push(about(format!("{path:?} must validate all the schemas (allOf){none}")));
+}
+
+fn all_of(checks: &Checks, value: &Value, path: &str, faults: &mut Faults) -> u64 {
+    let (mut valid, mut counted) = (0, 0);
+    for schema in &checks.all_of {
+        let outcome = faults.of(schema, value, path);
+        valid += usize::from(outcome.is_valid());
+        counted += outcome.counted;
+        if !faults.is_full() {
+            faults.merge(outcome);
         }
     }
-    if let Some(schema) = &checks.not
-        && try_one(schema).is_valid()
-    {
-        faults.push(about(format!("{path:?} must not validate the schema (not)")));
+    if valid < checks.all_of.len() {
+        let none = if valid == 0 { ". None validated" } else { "" };
+        faults.push(about(format!("{path:?} must validate all the schemas (allOf){none}")));
     }
     counted
 }
 
-/// What one alternative says of a value.
-struct Outcome {
-    counted: u64,
-    faults: Vec<FieldError>,
+fn not(checks: &Checks, value: &Value, path: &str, faults: &mut Faults) -> u64 {
+    if let Some(schema) = &checks.not
+        && faults.of(schema, value, path).is_valid()
+    {
+        faults.push(about(format!("{path:?} must not validate the schema (not)")));
+    }
+    0
 }
 
-impl Outcome {
-    fn of(schema: &Structural, value: &Value, path: &str) -> Self {
-        let mut faults = Vec::new();
-        let counted = check::check(schema, value, None, path, &mut faults);
-        Self { counted, faults }
-    }
-
-    fn is_valid(&self) -> bool {
-        self.faults.is_empty()
-    }
-
-    /// Whether more was checked, and found right: the faults of that alternative are told.
-    fn is_nearer(&self, other: &Self) -> bool {
-        self.counted > other.counted
+/// Keeps the alternative whose faults are told; of those that are as near as each other, the first.
+fn keep_nearer(best: &mut Option<Outcome>, next: Outcome) {
+    if best.as_ref().is_none_or(|best| next.is_nearer(best)) {
+        *best = Some(next);
     }
 }
 

@@ -21,6 +21,7 @@ mod compile;
 mod composite;
 mod embedded;
 mod estimate;
+mod faults;
 mod fill;
 mod format;
 mod former;
@@ -28,7 +29,10 @@ mod items;
 mod parse;
 mod rules;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use regex::Regex;
 use serde_json::Value;
@@ -131,7 +135,7 @@ pub struct Checks {
     pub format: Option<String>,
     pub max_length: Option<u64>,
     pub min_length: Option<u64>,
-    pub pattern: Option<Regex>,
+    pub pattern: Option<Pattern>,
     pub maximum: Option<f64>,
     pub exclusive_maximum: bool,
     pub minimum: Option<f64>,
@@ -148,6 +152,32 @@ pub struct Checks {
     pub any_of: Vec<Structural>,
     pub one_of: Vec<Structural>,
     pub not: Option<Box<Structural>>,
+}
+
+/// A `pattern`. It is compiled when a value is first compared with it: that takes a fraction of a millisecond and up to megabytes, and a
+/// definition may have thousands that no object ever needs.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    text: String,
+    /// `None` if it does not compile.
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), compiled: OnceLock::new() }
+    }
+
+    #[cfg(test)]
+    fn is_compiled(&self) -> bool {
+        self.compiled.get().is_some()
+    }
+
+    /// Whether a text matches. None does if the pattern is none, which a definition of another version may have.
+    fn is_match(&self, text: &str) -> bool {
+        let compiled = self.compiled.get_or_init(|| Regex::new(&self.text).ok());
+        compiled.as_ref().is_some_and(|regex| regex.is_match(text))
+    }
 }
 
 impl Structural {

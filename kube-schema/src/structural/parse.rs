@@ -1,9 +1,8 @@
 //! From an `openAPIV3Schema` to a [`Structural`].
 
-use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{Checks, ListKind, Structural, Type};
+use super::{Checks, ListKind, Pattern, Structural, Type};
 
 /// Schemas nested deeper are refused; objects are not stored deeper than 100 levels either.
 const DEPTH_MAX: usize = 100;
@@ -11,16 +10,6 @@ const DEPTH_MAX: usize = 100;
 /// Why a schema cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// A pattern is not a regular expression.
-    #[error("{field}: {pattern:?} is not a valid regular expression: {why}")]
-    Pattern {
-        /// Where it stands, below the schema's root.
-        field: String,
-        /// The pattern.
-        pattern: String,
-        /// What the parser says.
-        why: String,
-    },
     /// The schema is nested too deeply.
     #[error("{field}: the schema is nested deeper than 100 levels")]
     TooDeep {
@@ -99,25 +88,18 @@ fn strings(value: Option<&Value>) -> Vec<String> {
 
 fn checks(map: &Map<String, Value>, path: &str, depth: usize) -> Result<Checks, ParseError> {
     let flag = |key: &str| map.get(key).and_then(Value::as_bool).unwrap_or_default();
+    let text = |key: &str| map.get(key).and_then(Value::as_str);
     let count = |key: &str| map.get(key).and_then(Value::as_u64);
     let number = |key: &str| map.get(key).and_then(Value::as_f64);
     let branches = |key: &str| -> Result<Vec<Structural>, ParseError> {
         let schemas = map.get(key).and_then(Value::as_array).into_iter().flatten().enumerate();
         schemas.map(|(at, schema)| node(schema, &format!("{path}.{key}[{at}]"), depth + 1)).collect()
     };
-    let pattern = match map.get("pattern").and_then(Value::as_str).filter(|pattern| !pattern.is_empty()) {
-        Some(pattern) => Some(Regex::new(pattern).map_err(|error| ParseError::Pattern {
-            field: format!("{path}.pattern"),
-            pattern: pattern.to_owned(),
-            why: error.to_string(),
-        })?),
-        None => None,
-    };
     Ok(Checks {
-        format: map.get("format").and_then(Value::as_str).map(str::to_owned),
+        format: text("format").map(str::to_owned),
         max_length: count("maxLength"),
         min_length: count("minLength"),
-        pattern,
+        pattern: text("pattern").filter(|pattern| !pattern.is_empty()).map(Pattern::new),
         maximum: number("maximum"),
         exclusive_maximum: flag("exclusiveMaximum"),
         minimum: number("minimum"),

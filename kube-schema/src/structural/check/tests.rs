@@ -3,6 +3,7 @@
 use serde_json::{Map, json};
 
 use super::*;
+use crate::{bounds::MOST_TOLD, structural::faults::LOOK_BYTES};
 
 #[track_caller]
 fn faults(spec_schema: Value, spec: Value, old: Option<Value>) -> Vec<String> {
@@ -347,4 +348,56 @@ fn entries_of_long_lists_are_found_by_their_keys() {
     new["spec"]["m"][0]["v"] = 4.into();
     let told: Vec<_> = schema.check_rules(&new, Some(&old)).faults.iter().map(ToString::to_string).collect();
     assert_eq!(told, ["spec.m[0]: Invalid value: it stays"]);
+}
+
+#[test]
+fn what_takes_too_long_is_refused_however_many_alternatives_or_listed_values_there_are() {
+    let alternatives = vec![json!({"pattern": "b"}); 100];
+    let schema = json!({"type": "object", "properties": {
+        "list": {"type": "array", "items": {"type": "string", "anyOf": alternatives}},
+        "listed": {"type": "array", "items": {"type": "integer", "enum": (0..1600).collect::<Vec<_>>()}},
+        "text": {"type": "string", "pattern": "b"},
+    }});
+    let schema = Structural::parse(&schema).unwrap();
+    let too_long = [r#"<nil>: Invalid value: "": the object takes too long to be checked"#];
+    let told = |object: &Value, looks: usize| -> Vec<String> {
+        schema.check_within(object, None, looks).iter().map(ToString::to_string).collect()
+    };
+    let object = json!({"list": vec!["a"; 40]});
+    assert_eq!(told(&object, 4000), too_long);
+    assert_eq!(told(&object, 5000).len(), 80);
+    let object = json!({"listed": vec![1; 40]});
+    assert_eq!(told(&object, 4000), too_long);
+    assert_eq!(told(&object, 5000), [""; 0]);
+    let object = json!({"text": "a".repeat(LOOK_BYTES * 100)});
+    assert_eq!(told(&object, 100), too_long);
+    assert_eq!(told(&object, 110).len(), 1);
+}
+
+#[test]
+fn faults_of_one_alternative_are_told_and_no_more_than_a_hundred_of_all() {
+    let many = |keyword: &str| json!({"type": "string", keyword: (0..500).map(|at| json!({"minLength": 9 + at})).collect::<Vec<_>>()});
+    let told = |keyword: &str| faults(json!({"properties": {"a": many(keyword)}}), json!({"a": "b"}), None);
+    let fault = r#"spec.a: Invalid value: "b": spec.a in body should be at least 9 chars long"#;
+    for keyword in ["anyOf", "oneOf"] {
+        assert_eq!(told(keyword)[1..], [fault], "{keyword}");
+    }
+    assert_eq!(told("allOf").len(), MOST_TOLD + 1);
+}
+
+#[test]
+fn patterns_are_compiled_when_they_are_needed() {
+    let schema = json!({"type": "object", "properties": {
+        "a": {"type": "string", "pattern": "^b$"}, "c": {"type": "string", "pattern": "("},
+    }});
+    let schema = Structural::parse(&schema).unwrap();
+    let is_compiled = |name: &str| schema.properties[name].checks.pattern.as_ref().unwrap().is_compiled();
+    assert!(schema.check(&json!({"a": "b"}), None).is_empty());
+    assert!(is_compiled("a") && !is_compiled("c"));
+    let told = schema.check(&json!({"c": "b"}), None);
+    assert_eq!(
+        told[0].to_string(),
+        r#"c: Invalid value: "b": c in body should match '('"#,
+        "no text matches it"
+    );
 }
