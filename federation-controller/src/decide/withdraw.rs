@@ -155,10 +155,9 @@ impl Reconciler {
                     self.queue.add_after(key.clone(), Priority::Background, ASK_AGAIN);
                     return Ok(());
                 }
-                let permit = permit.under(epoch);
-                if self.sessions.remove(cluster, key.to_wire().into(), &template.uid, epoch, wire(permit)) {
-                    self.ledger.with(key, &template.uid, |entry| entry.asked(cluster, epoch));
-                }
+                let (permit, uid) = (wire(permit.under(epoch)), &template.uid);
+                let note = || self.ledger.with(key, uid, |entry| entry.asked(cluster, epoch));
+                self.sessions.remove(cluster, key.to_wire().into(), uid, epoch, permit, note);
             }
             // Not worth an Event: the question is asked again when all is counted.
             Err(refusal) if refusal.rule == Rule::Counting => {
@@ -266,9 +265,8 @@ impl Reconciler {
         let wire = key.to_wire().into();
         if !self.sessions.is_releasing(cluster, &wire, uid) {
             let epoch = self.epochs.next().await?;
-            if self.sessions.release(cluster, wire, uid, epoch) {
-                self.ledger.with_known(key, uid, |entry| entry.asked(cluster, epoch));
-            }
+            let note = || self.ledger.with_known(key, uid, |entry| entry.asked(cluster, epoch));
+            self.sessions.release(cluster, wire, uid, epoch, note);
         }
         Ok(())
     }

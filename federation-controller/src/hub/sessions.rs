@@ -130,16 +130,23 @@ impl Sessions {
         self.with(cluster, |session, _| session.set_desired(desired));
     }
 
-    /// Removes a member's copy, with the gate's permit. Asked again while pending: no new request, unless the last permit is void. Says
-    /// whether it is one.
-    pub(crate) fn remove(&self, cluster: &str, key: Key, uid: &str, epoch: u64, permit: v1::Permit) -> bool {
+    /// Removes a member's copy, with the gate's permit. Asked again while pending: no new request, unless the last permit is void. One that is
+    /// new is noted before the agent can answer it.
+    pub(crate) fn remove(
+        &self,
+        cluster: &str,
+        key: Key,
+        uid: &str,
+        epoch: u64,
+        permit: v1::Permit,
+        note: impl FnOnce(),
+    ) {
         self.with(cluster, |session, _| {
-            let may = session.withdrawal(&key).is_none_or(|pending| pending.how == Withdrawal::Lapsed);
-            if may {
+            if session.withdrawal(&key).is_none_or(|pending| pending.how == Withdrawal::Lapsed) {
+                note();
                 session.request_removal(key, uid.to_owned(), epoch, permit);
             }
-            may
-        })
+        });
     }
 
     /// Whether a removal of the copy is permitted, and the agent has not answered yet.
@@ -174,9 +181,9 @@ impl Sessions {
         }
     }
 
-    /// Leaves a member's copy without the federation's marks. A removal of it that the agent has not answered gives way. Says whether that is
-    /// a new request.
-    pub(crate) fn release(&self, cluster: &str, key: Key, uid: &str, epoch: u64) -> bool {
+    /// Leaves a member's copy without the federation's marks. A removal of it that the agent has not answered gives way. A new request is noted
+    /// before the agent can answer it.
+    pub(crate) fn release(&self, cluster: &str, key: Key, uid: &str, epoch: u64, note: impl FnOnce()) {
         self.with(cluster, |session, _| {
             let may = session.withdrawal(&key).is_none_or(|pending| match pending.how {
                 Withdrawal::Release => false,
@@ -184,10 +191,10 @@ impl Sessions {
                 Withdrawal::Lapsed => true,
             });
             if may {
+                note();
                 session.release(key, uid.to_owned(), epoch);
             }
-            may
-        })
+        });
     }
 
     /// A copy may stay as it is: a release of it that its agent was not told of is taken back.
@@ -529,5 +536,24 @@ mod tests {
             (&**listener.0.lock(), sessions.is_connected("taiwan")),
             (&["taiwan".to_owned()][..], false)
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_of_an_agent_is_noted_once_and_before_it_can_answer() {
+        let sessions = testing::machine().await.sessions;
+        let noted = Mutex::new(Vec::new());
+        let key = |name: &str| Key { resource: "configmaps".into(), name: name.into(), ..Key::default() };
+        let note = |what: &'static str| {
+            // Whoever hears the agent waits for this.
+            assert!(sessions.member("taiwan").session.try_lock().is_none(), "{what}");
+            noted.lock().push(what);
+        };
+        sessions.with("taiwan", Session::reconnected);
+        for _ in 0..2 {
+            let permit = v1::Permit::default();
+            sessions.remove("taiwan", key("a"), "u", 5, permit, || note("a removal"));
+            sessions.release("taiwan", key("b"), "u", 6, || note("a release"));
+        }
+        assert_eq!(*noted.lock(), ["a removal", "a release"]);
     }
 }
