@@ -181,8 +181,9 @@ impl Reconciler {
             if new {
                 entry.reasons.clone_from(&decision.reasons);
             }
-            entry.stalled.take().is_some() || new
+            new
         });
+        let stalled = self.stall(template, self.unread_traffic(template));
         let distributed = self.distribute(&current, &spec, &decision);
         self.release_unwanted(key, &spec.former, &decision).await?;
         self.let_go(&current, &spec, &snapshot, &reports, &going).await?;
@@ -190,7 +191,7 @@ impl Reconciler {
         if distributed {
             self.contingency.taken_in(key, false);
         }
-        if changed || explained {
+        if changed || explained || stalled {
             self.statuses.add(key.clone(), Priority::Normal);
         }
         if let Some(at) = decision.next_check_ms {

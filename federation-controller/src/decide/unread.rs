@@ -31,14 +31,36 @@ impl Reconciler {
         let message = format!(
             "{unread} cannot be read: nothing is decided about this object, and its copies stay as they are, until that can be read or is gone"
         );
-        let new = self.ledger.with(&template.key, &template.uid, |entry| {
-            entry.stalled.replace(message.clone()).as_ref() != Some(&message)
-        });
-        if new {
-            tracing::debug!(key = %template.key, unread, "a decision waits");
-            self.recorder.warn(template, "DecisionWaits", &message, "federation");
+        if self.stall(template, Some(message)) {
             self.statuses.add(template.key.clone(), Priority::Normal);
         }
+    }
+
+    /// What of the answers to a Service's users waits: what is known of a TrafficPolicy is old, or nothing.
+    pub(super) fn unread_traffic(&self, template: &Template) -> Option<String> {
+        if !template.key.kind.is_service() {
+            return None;
+        }
+        let unread = self.world.untaken_traffic(&template.key.namespace);
+        (!unread.is_empty()).then(|| {
+            format!(
+                "{} cannot be read: users are answered by what was read of it last, until it can be read or is gone",
+                unread.join(", ")
+            )
+        })
+    }
+
+    /// Notes why something waits about a template, or that nothing does, and tells people. Whether that is new.
+    pub(super) fn stall(&self, template: &Template, why: Option<String>) -> bool {
+        let last = self
+            .ledger
+            .with(&template.key, &template.uid, |entry| std::mem::replace(&mut entry.stalled, why.clone()));
+        let new = last != why;
+        if let Some(why) = why.filter(|_| new) {
+            tracing::debug!(key = %template.key, why, "a decision waits");
+            self.recorder.warn(template, "DecisionWaits", &why, "federation");
+        }
+        new
     }
 }
 
@@ -179,6 +201,28 @@ mod tests {
         assert_eq!(decided(&hub), Some(in_both("")));
         hub.observe(&path("clusters"), Word::Gone(unread));
         until(|| decided(&hub) == Some((vec!["taiwan".into()], String::new()))).await;
+    }
+
+    #[tokio::test]
+    async fn a_service_says_that_its_traffic_policy_cannot_be_read_and_is_placed_all_the_same() {
+        let hub = testing::machine().await;
+        let collections = hub.declare(&["services"]);
+        let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "web", "uid": "u"}, "spec": {}});
+        let key = Key::new(Kind::find("", "services").expect("a kind"), "shop", "web");
+        hub.observe("/api/v1/services", Word::Present(object));
+        hub.observe(&path("clusters"), Word::Present(cluster("taiwan", json!({}))));
+        for collection in collections {
+            hub.observe(&collection, Word::Synced);
+        }
+        hub.start(1);
+        until(|| hub.world.decided(&key).is_some()).await;
+        let stalled = || hub.ledger.with(&key, "u", |entry| entry.stalled.clone()).unwrap_or_default();
+        assert_eq!(stalled(), "");
+        let traffic_policy = json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": unheard_of()});
+        hub.observe(&path("trafficpolicies"), Word::Present(traffic_policy.clone()));
+        until(|| stalled().starts_with("TrafficPolicy shop/web cannot be read: users are answered")).await;
+        hub.observe(&path("trafficpolicies"), Word::Gone(traffic_policy));
+        until(|| stalled().is_empty()).await;
     }
 
     #[tokio::test]

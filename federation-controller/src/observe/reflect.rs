@@ -156,7 +156,7 @@ impl Observer {
         }
     }
 
-    /// Takes in what became of an object. Nothing if it cannot be read, and says what may be removed, or what goes where.
+    /// Takes in what became of an object. Nothing if it is of ours and cannot be read.
     fn read(&self, path: &str, change: Change) -> Option<()> {
         match path.strip_prefix(OWN) {
             Some("clusters") => return self.cluster(change),
@@ -165,9 +165,9 @@ impl Observer {
             Some("placements" | "clusterplacements") => return self.placement(change),
             Some("deletionbudgets") => return self.deletion_budget(change),
             Some("heldremovals") => return self.held_removal(change),
-            Some("trafficpolicies") => self.traffic_policy(change),
-            Some("clientregions") => self.client_regions(change),
-            Some("failoverdrills") => self.drill(change),
+            Some("trafficpolicies") => return self.traffic_policy(change),
+            Some("clientregions") => return self.client_regions(change),
+            Some("failoverdrills") => return self.drill(change),
             Some(_) => {}
             None => {
                 if let Some(kind) = Kind::of_path(path) {
@@ -180,8 +180,14 @@ impl Observer {
 
     /// What an object says is not known, until it can be taken in.
     fn untaken(&self, path: &str, object: String) {
+        let namespace = object.split_once('/').map(|(namespace, _)| namespace.to_owned());
         self.world.untaken(path, object);
         self.metrics.untaken.set(self.world.count_untaken() as i64);
+        // Its Services say so.
+        if let Some(namespace) = namespace.filter(|_| path.strip_prefix(OWN) == Some("trafficpolicies")) {
+            let services = self.world.keys_in(&namespace).into_iter().filter(|key| key.kind.is_service());
+            services.for_each(|key| self.queue.add(key, Priority::Normal));
+        }
         // A cluster of which nothing else is known is there all the same.
         self.cluster_state.rebuild();
     }
@@ -375,19 +381,21 @@ impl Observer {
         }
     }
 
-    fn traffic_policy(&self, change: Change) {
-        let Some((namespace, name, policy)) = parts::<TrafficPolicy>(change) else { return };
+    fn traffic_policy(&self, change: Change) -> Option<()> {
+        let (namespace, name, policy) = parts::<TrafficPolicy>(change)?;
         self.world.set_traffic(namespace, name, policy);
         self.traffic.poke();
+        Some(())
     }
 
-    fn client_regions(&self, change: Change) {
-        let Some((_, name, regions)) = parts::<ClientRegions>(change) else { return };
+    fn client_regions(&self, change: Change) -> Option<()> {
+        let (_, name, regions) = parts::<ClientRegions>(change)?;
         self.world.edit_client_regions(|all| {
             all.retain(|kept| kept.name() != name);
             all.extend(regions);
         });
         self.traffic.poke();
+        Some(())
     }
 
     fn deletion_budget(&self, change: Change) -> Option<()> {
@@ -414,12 +422,13 @@ impl Observer {
         Some(())
     }
 
-    fn drill(&self, change: Change) {
-        let Some((_, name, drill)) = parts::<FailoverDrill>(change) else { return };
+    fn drill(&self, change: Change) -> Option<()> {
+        let (_, name, drill) = parts::<FailoverDrill>(change)?;
         match drill {
             Some(drill) => self.drills.put(drill),
             None => self.drills.remove(&name),
         }
+        Some(())
     }
 
     /// The controller's own decisions, as an earlier run of it left them.

@@ -7,6 +7,7 @@ use super::kinds::Key;
 const CLUSTERS: &str = "/apis/federation.rs/v1alpha1/clusters";
 const POLICIES: &str = "/apis/federation.rs/v1alpha1/placementpolicies";
 const CLUSTER_POLICIES: &str = "/apis/federation.rs/v1alpha1/clusterplacementpolicies";
+const TRAFFIC_POLICIES: &str = "/apis/federation.rs/v1alpha1/trafficpolicies";
 const PLACEMENTS: &str = "/apis/federation.rs/v1alpha1/placements";
 const CLUSTER_PLACEMENTS: &str = "/apis/federation.rs/v1alpha1/clusterplacements";
 
@@ -52,6 +53,15 @@ impl Untaken {
         let own = own.map(|(namespace, name)| format!("PlacementPolicy {namespace}/{name}"));
         let all = self.of(CLUSTER_POLICIES).map(|(_, name)| format!("ClusterPlacementPolicy {name}"));
         own.chain(all).collect()
+    }
+
+    /// Policies that may say how users of the Services of a namespace are answered.
+    pub(super) fn traffic(&self, namespace: &str) -> Vec<String> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let own = self.of(TRAFFIC_POLICIES).filter(|(of, _)| *of == namespace);
+        own.map(|(namespace, name)| format!("TrafficPolicy {namespace}/{name}")).collect()
     }
 
     /// The Placement of a template.

@@ -147,6 +147,11 @@ impl World {
         self.0.read().untaken.policies(namespace)
     }
 
+    /// TrafficPolicies that were not taken in and may be about Services of a namespace.
+    pub(crate) fn untaken_traffic(&self, namespace: &str) -> Vec<String> {
+        self.0.read().untaken.traffic(namespace)
+    }
+
     /// The Placement of a template, if it was not taken in.
     pub(crate) fn untaken_placement(&self, key: &Key) -> Option<String> {
         self.0.read().untaken.placement(key)

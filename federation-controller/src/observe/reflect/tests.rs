@@ -107,7 +107,7 @@ async fn a_cluster_that_a_join_put_there_before_the_watch_told_of_it_is_judged()
 
 /// Another version of the controller may have written it. What it says might keep a copy.
 #[tokio::test]
-async fn nothing_is_complete_while_an_object_that_says_what_may_be_removed_cannot_be_read() {
+async fn nothing_is_complete_while_an_object_of_ours_cannot_be_read() {
     let machine = machine().await;
     for collection in machine.declare(&[]) {
         machine.observe(&collection, Word::Synced);
@@ -120,6 +120,9 @@ async fn nothing_is_complete_while_an_object_that_says_what_may_be_removed_canno
         "clusterplacements",
         "deletionbudgets",
         "heldremovals",
+        "trafficpolicies",
+        "clientregions",
+        "failoverdrills",
     ] {
         let path = format!("/apis/federation.rs/v1alpha1/{collection}");
         let named = |name: &str| json!({"metadata": {"namespace": "shop", "name": name, "uid": name}, "spec": "unheard of"});
@@ -127,6 +130,7 @@ async fn nothing_is_complete_while_an_object_that_says_what_may_be_removed_canno
         machine.observe(&path, Word::Present(named("a")));
         machine.observe(&path, Word::Present(named("b")));
         assert!(machine.world.is_synced() && !machine.world.is_complete(), "{collection}");
+        assert_eq!(machine.observer.metrics.untaken.get(), 2, "{collection}");
         // The watch breaks, and tells of no change.
         machine.observer.take(Served::Always, &path, Change::Broken);
         machine.observer.take(Served::Always, &path, Change::Synced);
