@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use federation_core::api::TaintEffect;
+use federation_core::api::{ClusterTarget, TaintEffect};
 use federation_core::traffic::{
     Backend, ClusterTraffic, Endpoint, Probe, ServicePort, ServiceView, Workload, left,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::decide::cluster_state::Snapshot;
 use crate::observe::{Template, Workloads, World};
@@ -39,7 +39,8 @@ pub(super) fn services(world: &World, served: &AllServed) -> Vec<ServiceView> {
                     .as_ref()
                     .is_none_or(|last| last.spec.clusters.iter().any(|target| target.name == cluster))
             };
-            let left = left_by_workloads(&template, &workloads);
+            let own = decided.as_ref().map_or(&[][..], |last| &last.spec.clusters);
+            let left = left_by_decision(&template, own, &workloads);
             let backends = reports
                 .into_iter()
                 .filter(|(cluster, report)| report.uid == *template.uid && placed(cluster))
@@ -66,18 +67,17 @@ pub(super) fn services(world: &World, served: &AllServed) -> Vec<ServiceView> {
     views
 }
 
-/// Clusters that the workloads behind a Service leave by decision.
-fn left_by_workloads(service: &Template, workloads: &Workloads) -> BTreeSet<String> {
-    let (Some(found), Some(selector)) = (workloads.get(&service.key.namespace), service.selector()) else {
-        return BTreeSet::new();
-    };
+/// Clusters that a Service leaves by decision, or the workloads behind it. `own` are its own.
+fn left_by_decision(service: &Template, own: &[ClusterTarget], workloads: &Workloads) -> BTreeSet<String> {
+    let found = workloads.get(&service.key.namespace).map(Vec::as_slice).unwrap_or_default();
     let workloads: Vec<Workload<'_>> = found
         .iter()
         .filter_map(|(template, decided)| {
             Some(Workload { labels: template.pod_labels()?, clusters: &decided.spec.clusters })
         })
         .collect();
-    left(selector, &workloads).into_iter().map(str::to_owned).collect()
+    let none = Map::new();
+    left(own, service.selector().unwrap_or(&none), &workloads).into_iter().map(str::to_owned).collect()
 }
 
 fn endpoint(told: proto::v1::ServiceEndpoint) -> Endpoint {

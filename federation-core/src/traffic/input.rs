@@ -107,7 +107,7 @@ pub struct Backend {
     pub endpoints: Vec<Endpoint>,
     /// The copy is gone.
     pub absent: bool,
-    /// Its workloads leave the cluster by decision: see [`super::left`].
+    /// It leaves the cluster by decision, or its workloads do: see [`super::left`].
     pub leaving: bool,
     /// What those who probe the addresses say together, if they agree.
     pub probe: Option<Probe>,

@@ -1,6 +1,6 @@
-//! Which clusters the Pods behind a Service leave by decision, though they serve there still.
+//! Which clusters a Service leaves by decision, or the Pods behind it, though they serve there still.
 //!
-//! A policy may leave a cluster out for a workload and not for its Service. Then the Service's answers must leave before the workload does, as
+//! The copy of a Service that leaves a cluster may be gone before its agent says so: its answers leave as soon as that is decided. A policy may leave a cluster out for a workload and not for its Service. Then the Service's answers must leave before the workload does, as
 //! with a drain: it waits for its last user, and users would come for as long as it is ready.
 
 use std::collections::BTreeSet;
@@ -23,8 +23,9 @@ pub fn selects(selector: &Map<String, Value>, labels: &Map<String, Value>) -> bo
     !selector.is_empty() && selector.iter().all(|(name, value)| labels.get(name) == Some(value))
 }
 
-/// Clusters that a workload behind the Service leaves, and in which none stays.
+/// Clusters that the Service leaves, which is decided to be in those of `own`; and those that a workload behind it leaves, and in which none stays.
 pub fn left<'a>(
+    own: &'a [ClusterTarget],
     selector: &Map<String, Value>,
     workloads: impl IntoIterator<Item = &'a Workload<'a>>,
 ) -> BTreeSet<&'a str> {
@@ -39,6 +40,7 @@ pub fn left<'a>(
         }
     }
     left.retain(|cluster| !kept.contains(cluster));
+    left.extend(own.iter().filter(|target| target.leaving).map(|target| target.name.as_str()));
     left
 }
 
@@ -65,7 +67,7 @@ mod tests {
         let scaled_down = [target("taiwan", 0, false)];
         let selector = labels(&json!({"app": "web"}));
         let of = |workloads: &[Workload<'_>]| -> Vec<String> {
-            left(&selector, workloads).into_iter().map(str::to_owned).collect()
+            left(&[], &selector, workloads).into_iter().map(str::to_owned).collect()
         };
         let leaving = Workload { labels: &web, clusters: &leaves };
         assert_eq!(of(&[leaving]), ["taiwan"]);
@@ -74,8 +76,16 @@ mod tests {
         assert!(of(&[leaving, Workload { labels: &web, clusters: &stays }]).is_empty());
         assert!(of(&[Workload { labels: &other, clusters: &leaves }]).is_empty());
         assert!(
-            left(&Map::new(), &[leaving]).is_empty(),
+            left(&[], &Map::new(), &[leaving]).is_empty(),
             "a Service without a selector has endpoints by hand"
         );
+    }
+
+    #[test]
+    fn a_cluster_is_left_when_the_service_itself_leaves_it_whatever_stays() {
+        let web = labels(&json!({"app": "web"}));
+        let stays = Workload { labels: &web, clusters: &[target("taiwan", 2, false)] };
+        let own = [target("taiwan", 0, true), target("tokyo", 0, false)];
+        assert_eq!(left(&own, &web, &[stays]), ["taiwan"].into());
     }
 }
