@@ -145,6 +145,11 @@ pub fn annotation<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get("metadata")?.get("annotations")?.get(name)?.as_str()
 }
 
+/// Epoch of the decision that a copy is of; 0 if it does not say.
+pub fn epoch(copy: &Value) -> u64 {
+    annotation(copy, marks::EPOCH).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 /// Whether the object carries the federation's label.
 pub fn is_managed(value: &Value) -> bool {
     let label = value.get("metadata").and_then(|m| m.get("labels")).and_then(|l| l.get(marks::MANAGED));

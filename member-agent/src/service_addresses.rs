@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use apimachinery::quantity::Quantity;
+use federation_core::api::marks;
 use hub_protocol::Key;
 use parking_lot::Mutex;
 use proto::v1;
 use serde_json::Value;
 
+use crate::manifest;
 use crate::world::{Report, World};
 
 /// What matters of a node.
@@ -132,19 +134,29 @@ impl ServiceAddresses {
                 ..Key::default()
             };
             let Some(wanted) = self.world.held(&key) else { continue };
+            let uid = &wanted.entry.uid;
             let _telling = self.telling.lock().await;
             let service = {
                 let state = self.state.lock();
                 let id = (namespace, name);
                 let none = Ready::default();
                 let ready = state.ready.get(&id).unwrap_or(&none);
-                describe(state.services.get(&id), ready, state.nodes.values())
+                let live = state.services.get(&id);
+                if live.is_some_and(|live| is_of_another(live, uid)) {
+                    continue;
+                }
+                describe(live, ready, state.nodes.values())
             };
-            let report = v1::ServiceState { key: Some(key.into()), uid: wanted.entry.uid.clone(), ..service };
+            let report = v1::ServiceState { key: Some(key.into()), uid: uid.clone(), ..service };
             // An error means that the agent is ending.
             let _ = self.world.reports.send(Report::Service(report)).await;
         }
     }
+}
+
+/// Whether what is there is the copy of another template, whose name the wanted one has now: how that is reached says nothing of this one.
+fn is_of_another(live: &Value, uid: &str) -> bool {
+    manifest::annotation(live, marks::TEMPLATE_UID).is_some_and(|of| of != uid)
 }
 
 /// Addresses in the order of preference that users' paths have: a load balancer (its addresses, else its name), node ports of ready nodes, external addresses.
@@ -156,7 +168,11 @@ fn describe<'a>(
     let Some(service) = service else {
         return v1::ServiceState { absent: true, ..v1::ServiceState::default() };
     };
-    let mut state = v1::ServiceState { ready_endpoints: ready.count, ..v1::ServiceState::default() };
+    let mut state = v1::ServiceState {
+        ready_endpoints: ready.count,
+        epoch: manifest::epoch(service),
+        ..v1::ServiceState::default()
+    };
     let text = |pointer: &str| service.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let items = |pointer: &str| {
         service.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
@@ -314,6 +330,28 @@ mod tests {
             }
             assert_eq!(last, Some(round % 2), "round {round}");
         }
+    }
+
+    #[tokio::test]
+    async fn how_a_service_is_reached_is_told_of_the_wanted_templates_copy_with_the_epoch_of_its_decision() {
+        let key = service();
+        let (reports, mut heard) = tokio::sync::mpsc::channel(8);
+        let world = Arc::new(World::new(reports));
+        let entry = held(key.clone(), "{}");
+        let uid = entry.uid.clone();
+        world.put(Arc::new(Wanted::new(entry)));
+        let addresses = ServiceAddresses::new(world);
+        let live = |uid: &str, epoch: &str| {
+            let annotations = json!({marks::TEMPLATE_UID: uid, marks::EPOCH: epoch});
+            json!({"metadata": {"annotations": annotations}, "spec": {"type": "ClusterIP"}})
+        };
+        addresses.service(&key, Some(&live("the one before", "3"))).await;
+        assert!(heard.try_recv().is_err(), "nothing is known of the wanted one yet");
+        addresses.service(&key, Some(&live(&uid, "4"))).await;
+        let told = heard.try_recv();
+        assert!(
+            matches!(told, Ok(Report::Service(told)) if told.uid == uid && told.epoch == 4 && !told.absent)
+        );
     }
 
     #[test]

@@ -171,7 +171,7 @@ async fn seen(world: &World, executor: &Executor, key: &Key, object: &Value) {
         generation: generation.unwrap_or(wanted.entry.generation),
         member_generation: object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0),
         status: status.to_string().into(),
-        epoch: manifest::annotation(object, marks::EPOCH).and_then(|text| text.parse().ok()).unwrap_or(0),
+        epoch: manifest::epoch(object),
     };
     // An error means that the agent is ending.
     let _ = world.reports.send(Report::Status(report)).await;

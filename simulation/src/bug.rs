@@ -23,6 +23,8 @@ pub enum Bug {
     GateIgnored,
     /// The hub takes copies for ready as soon as they are there.
     ReadyTooSoon,
+    /// Nobody says of which decision's copy it is how a Service is reached.
+    ServiceUndated,
     /// Freezes end as soon as they begin.
     FreezeIgnored,
     // Older epochs.
@@ -67,12 +69,13 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, with the words of the check that catches it, and the kind of world in which it soon does.
-    pub const ALL: [(Self, &str, Story); 22] = [
+    pub const ALL: [(Self, &str, Story); 23] = [
         (Self::AbsenceRemoves, "without a permit", Story::Mixed),
         (Self::ReleaseRemoves, "nobody asked", Story::Mixed),
         (Self::AnyUidRemoves, "without a permit", Story::Strangers),
         (Self::GateIgnored, "nobody asked", Story::Mixed),
         (Self::ReadyTooSoon, "before others were ready", Story::Moves),
+        (Self::ServiceUndated, "may be gone", Story::Moves),
         (Self::FreezeIgnored, "nothing may move", Story::Blackout),
         (Self::LateMessages, "older", Story::Mixed),
         (Self::ForgetfulDisk, "older", Story::PowerCut),
@@ -127,6 +130,7 @@ pub(crate) fn tamper_report(
         (Bug::RestoreUnseen, Some(Up::Heartbeat(heartbeat))) => heartbeat.epoch = 0,
         (Bug::ActedUnheard | Bug::NeverAdopted, Some(Up::Hello(hello))) => hello.acted = None,
         (Bug::VotesLost, Some(Up::Heartbeat(heartbeat))) => heartbeat.votes.clear(),
+        (Bug::ServiceUndated, Some(Up::Service(state))) => state.epoch = 0,
         (Bug::ReadyTooSoon, Some(Up::Status(status))) => {
             let Some(wanted) = status.key.as_ref().and_then(wanted) else { return };
             let Ok(mut told) = serde_json::from_slice::<Value>(&status.status) else { return };

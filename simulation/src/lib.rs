@@ -11,7 +11,7 @@
 //! ```
 //!
 //! At every step (`check`): no copy is removed without a permit, nor unless somebody asked for that; no older epoch is applied, by members
-//! or DNS servers; no user gets an empty answer; what may run in one cluster at a time runs in one. When faults stop,
+//! or DNS servers; no user gets an empty answer, or is newly sent to a copy that may be gone; what may run in one cluster at a time runs in one. When faults stop,
 //! everything agrees within a bounded time.
 //!
 //! Most worlds are of some kinds of faults at random; others tell a [`Story`] that would take thousands of those to happen.
@@ -19,6 +19,7 @@
 //! [`Bug`] lists bugs that are planted around the parts, and the check that catches each.
 
 mod agree;
+mod anew;
 mod bug;
 mod check;
 mod clock;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hub_protocol::Key;
-use member_agent::manifest::Wanted;
+use member_agent::manifest::{self, Wanted};
 use proto::v1::{ObjectStatus, ServiceState};
 use serde_json::{Value, json};
 
@@ -180,15 +180,13 @@ impl Member {
             copy.evolve(now, dice);
             let counts = copy.counts(now);
             if copy.told != Some(counts) {
-                let epoch =
-                    member_agent::manifest::annotation(&copy.body, federation_core::api::marks::EPOCH);
                 told.push(ObjectStatus {
                     key: Some(key.into()),
                     uid: copy.uid.clone(),
                     generation: copy.generation,
                     member_generation: copy.member_generation,
                     status: counts.to_json().to_string().into(),
-                    epoch: epoch.and_then(|text| text.parse().ok()).unwrap_or(0),
+                    epoch: manifest::epoch(&copy.body),
                 });
                 copy.told = Some(counts);
             }
@@ -201,15 +199,18 @@ impl Member {
         let mut states = Vec::new();
         for (key, copy) in self.copies.iter().filter(|(key, _)| key.resource == "services") {
             let ready = self.endpoints(&key.name, now) as u32;
-            let known = self.told.get(key);
-            if known.is_none_or(|known| known.uid != copy.uid || known.ready_endpoints != ready) {
+            let epoch = manifest::epoch(&copy.body);
+            let is_told = |known: &ServiceState| {
+                (&known.uid, known.ready_endpoints, known.epoch) == (&copy.uid, ready, epoch)
+            };
+            if !self.told.get(key).is_some_and(is_told) {
                 states.push(ServiceState {
                     key: Some(key.into()),
                     uid: copy.uid.clone(),
                     ready_endpoints: ready,
                     addresses: vec![address.to_owned()],
                     ports: [("http".to_owned(), 80)].into(),
-                    absent: false,
+                    epoch,
                     ..ServiceState::default()
                 });
             }
@@ -222,10 +223,10 @@ impl Member {
             let there = copies.contains_key(key);
             if !there {
                 states.push(ServiceState {
-                    ready_endpoints: 0,
-                    addresses: Vec::new(),
+                    key: known.key.clone(),
+                    uid: known.uid.clone(),
                     absent: true,
-                    ..known.clone()
+                    ..ServiceState::default()
                 });
             }
             there

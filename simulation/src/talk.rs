@@ -34,6 +34,7 @@ impl World {
                 if let Some(v1::agent_message::Message::Status(status)) = &message.message {
                     self.known.hear(index, status);
                 }
+                self.anew.hear(index, &message);
                 if self.bug != Bug::None {
                     let replicas = |key: &v1::Key| site.member.copies.get(&key.clone().into())?.replicas();
                     tamper_report(self.bug, &mut message, replicas);
@@ -71,6 +72,7 @@ impl World {
         for (index, site) in self.sites.iter_mut().enumerate().filter(|(_, site)| site.link.hub.is_some()) {
             while let Some(message) = machine.to_agent(&site.name) {
                 self.known.say(index, &message);
+                self.anew.say(index, &message);
                 let Some(message) = tamper(self.bug, message) else { continue };
                 if let Some(Down::Remove(remove)) = &message.message
                     && remove.permit.is_some()
@@ -91,6 +93,9 @@ impl World {
                 let remove = v1::Remove { key: Some(key.into()), uid, epoch, permit };
                 site.link.down.send(now, v1::HubMessage { message: Some(Down::Remove(remove)) });
             }
+        }
+        if let Some(given) = machine.addresses(&self.name.to_string()) {
+            self.anew.lead(given, |site| self.sites[site].address.clone())?;
         }
         for server in &mut self.servers {
             if let Some(stream) = &mut server.stream {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dns_lb::testing::wire::Name;
 
+use crate::anew::Anew;
 use crate::bug::Bug;
 use crate::check::{Checks, Violation};
 use crate::dice::Dice;
@@ -100,6 +101,7 @@ pub struct World {
     pub(crate) name: Name,
     pub(crate) look_at: u64,
     pub(crate) known: Known,
+    pub(crate) anew: Anew,
     // Of the sites.
     names: Arc<[String]>,
 }
@@ -137,6 +139,7 @@ impl World {
             name,
             look_at: 0,
             known: Known::default(),
+            anew: Anew::default(),
             names,
         }
     }
@@ -382,6 +385,8 @@ impl World {
 
     pub(crate) fn kill_hub(&mut self, down_ms: u64) {
         self.faults.kills += 1;
+        // What the next one has not asked for itself it cannot know of.
+        self.anew = Anew::default();
         let now = self.now;
         // Streams first: they are the controller's.
         for server in &mut self.servers {

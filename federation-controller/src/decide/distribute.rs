@@ -48,7 +48,7 @@ impl Reconciler {
                 _ => own_generation,
             };
             entry.wanted = Some((fingerprint, generation));
-            Some((generation, !entry.withdrawn.is_empty()))
+            Some((generation, entry.withdrawn.clone()))
         });
         let Some((generation, withdrawn)) = given else { return true };
         let mut whole = true;
@@ -83,12 +83,15 @@ impl Reconciler {
                         conflict: conflict(decision.conflict),
                         lease_ms: decision.lease_ms(),
                     };
-                    // What it said is of a copy that may be gone by now; of this one it tells anew.
-                    if self.sessions.may_be_gone(&target.name, &desired.key, &template.uid) {
-                        self.world.give_anew(key, &target.name, &template.uid, spec.epoch);
+                    // What it said, or says yet, is of a copy that may be gone by now; of this one it tells anew.
+                    let asked = withdrawn.get(&target.name);
+                    let is_gone = asked.is_some_and(|withdrawn| withdrawn.gone)
+                        || self.sessions.may_be_gone(&target.name, &desired.key, &template.uid);
+                    if is_gone && self.world.give_anew(key, &target.name, &template.uid, spec.epoch) {
+                        self.traffic.poke();
                     }
                     // Before it is given: an answer to what was asked of it earlier says nothing of this copy.
-                    if withdrawn {
+                    if asked.is_some() {
                         self.ledger.with(key, &template.uid, |entry| entry.withdrawn.remove(&target.name));
                     }
                     self.sessions.desire(&target.name, desired);
@@ -190,6 +193,30 @@ mod tests {
         // A cluster leaves, and one of its name comes before the object is looked at again.
         reconciler.sessions.forget("osaka");
         assert_eq!(distribute(""), (Some(true), "kyoto,osaka,tokyo".into()));
+    }
+
+    #[tokio::test]
+    async fn words_of_a_copy_that_is_gone_are_none_of_the_one_that_is_given_since() {
+        let reconciler = testing::machine().await.reconciler();
+        let config_maps = Kind::find("", "configmaps").expect("a kind");
+        let template =
+            Template::read(config_maps, json!({"metadata": {"namespace": "shop", "name": "a", "uid": "u"}}));
+        reconciler.ledger.with(&template.key, "u", |entry| {
+            entry.asked("osaka", 5);
+            entry.answered("osaka", 5);
+        });
+        let clusters = vec![ClusterTarget { name: "osaka".into(), ..ClusterTarget::default() }];
+        let decision = Decision { clusters, ..Decision::default() };
+        let spec = PlacementSpec { epoch: 7, ..PlacementSpec::default() };
+        assert!(reconciler.distribute(&template, &spec, &decision));
+        // A watch in the member may be late.
+        let is_current = |epoch| {
+            let status =
+                v1::ObjectStatus { uid: "u".into(), epoch, status: "{}".into(), ..Default::default() };
+            reconciler.world.report(&template.key, "osaka", |report| report.status(&status, 1));
+            reconciler.world.reports(&template.key)["osaka"].current
+        };
+        assert!(!is_current(4) && is_current(7));
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl Zones {
     }
 
     /// What is sent to the dns-lbs now; none before the first publication.
-    pub(super) fn newest(&self) -> Option<Arc<v1::ZoneUpdate>> {
+    pub(crate) fn newest(&self) -> Option<Arc<v1::ZoneUpdate>> {
         self.0.newest.borrow().as_ref().map(|newest| newest.whole.clone())
     }
 

@@ -1,5 +1,6 @@
 //! The controller's doors for whoever puts a world of its own around it, without watches and sockets: a simulation, and tests.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use federation_core::traffic::NameServer;
@@ -112,6 +113,17 @@ impl Machine {
     /// A DNS server's stream begins.
     pub fn dns_connected(&self) -> DnsStream {
         DnsStream(self.zones.open("dns".into()))
+    }
+
+    /// Addresses that users of a name may be given, by the newest zones; `None` before there are any.
+    pub fn addresses(&self, name: &str) -> Option<BTreeSet<String>> {
+        let zones = self.zones.newest()?;
+        let records = zones.zones.iter().flat_map(|zone| &zone.records);
+        let tiers = records
+            .filter(|record| record.name == name && record.r#type == "A")
+            .flat_map(|record| record.tiers.iter().chain(record.variants.iter().flat_map(|it| &it.tiers)));
+        let choices = tiers.flat_map(|tier| &tier.choices).filter(|choice| choice.weight > 0);
+        Some(choices.flat_map(|choice| choice.data.iter().cloned()).collect())
     }
 
     /// Why nothing may move.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use federation_core::placement;
 use serde_json::Value;
 
 use proto::v1;
@@ -81,16 +82,17 @@ impl Report {
         self.service_now = false;
     }
 
-    /// The copy may be gone, or go just now, and is given anew with a manifest of that epoch.
-    pub(crate) fn give_anew(&mut self, uid: &str, epoch: u64) {
+    /// The copy may be gone, or go just now, and is given anew with a manifest of that epoch. Whether that changes how a Service is reached.
+    pub(crate) fn give_anew(&mut self, uid: &str, epoch: u64) -> bool {
         self.start(uid);
         self.age();
         self.given_anew = epoch;
+        self.service.take_if(|state| !placement::is_of_given(state.epoch, epoch)).is_some()
     }
 
-    /// Whether words of a copy of that epoch's manifest are of the copy that there is to be. Older agents tell no epoch.
+    /// Whether words of a copy of that epoch's manifest are of the copy that there is to be.
     fn is_of_now(&self, epoch: u64) -> bool {
-        epoch == 0 || epoch >= self.given_anew
+        placement::is_of_given(epoch, self.given_anew)
     }
 
     /// Takes in a status; says whether anything changed. `now_ms` is Unix time.
@@ -127,6 +129,9 @@ impl Report {
     /// Takes in a Service's state; says whether anything changed.
     pub(crate) fn service(&mut self, state: &v1::ServiceState) -> bool {
         self.start(&state.uid);
+        if !self.is_of_now(state.epoch) {
+            return false;
+        }
         self.service_now = true;
         if self.service.as_ref() == Some(state) {
             return false;
@@ -208,6 +213,26 @@ mod tests {
         report.applied(&is_applied(6));
         report.status(&status(6), 1);
         assert!(report.current && report.applied_now);
+    }
+
+    #[test]
+    fn how_a_service_was_reached_before_its_copy_is_given_anew_counts_no_more() {
+        let state = |epoch| v1::ServiceState { uid: "u".into(), epoch, ..v1::ServiceState::default() };
+        let mut report = Report::default();
+        assert!(report.service(&state(4)));
+        assert!(report.give_anew("u", 6) && report.service.is_none());
+        // It was on its way.
+        assert!(!report.service(&state(4)) && report.service.is_none() && !report.service_now);
+        assert!(report.service(&state(6)) && report.service.is_some() && report.service_now);
+    }
+
+    #[test]
+    fn an_agent_that_does_not_tell_whose_state_a_services_is_is_believed() {
+        let state = v1::ServiceState { uid: "u".into(), ..v1::ServiceState::default() };
+        let mut report = Report::default();
+        assert!(report.service(&state));
+        assert!(!report.give_anew("u", 6) && report.service.is_some());
+        assert!(!report.service(&state) && report.service_now, "it is as it was");
     }
 
     #[test]

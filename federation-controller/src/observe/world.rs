@@ -479,9 +479,9 @@ impl World {
         }
     }
 
-    /// A member's copy of a template may be gone, and is given anew by the decision of that epoch.
-    pub(crate) fn give_anew(&self, key: &Key, cluster: &str, uid: &str, epoch: u64) {
-        self.report(key, cluster, |report| report.give_anew(uid, epoch));
+    /// A member's copy of a template may be gone, and is given anew by the decision of that epoch. Whether that changes how a Service is reached.
+    pub(crate) fn give_anew(&self, key: &Key, cluster: &str, uid: &str, epoch: u64) -> bool {
+        self.report(key, cluster, |report| report.give_anew(uid, epoch))
     }
 
     /// A member does not hold the copy of the template of that uid: forgets how it was reached before, if it was a Service's. Whether it was.

@@ -31,7 +31,7 @@ use crate::template::Template;
 pub use exclusive::takeover_ms;
 pub use recover::{Claim, recover};
 pub use standing::{Standing, rules};
-pub use withdrawn::{Withdrawals, Withdrawn, is_new, still_held};
+pub use withdrawn::{Withdrawals, Withdrawn, is_new, is_of_given, still_held};
 
 /// What the decision needs to know of one member cluster.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -28,6 +28,12 @@ pub fn still_held<'a>(
     decided.clusters.iter().filter(move |target| !is_gone(&target.name))
 }
 
+/// Whether a word about a copy by the decision of epoch `of` may be about the copy that the decision of epoch `given` gave anew, or a later one. A
+/// word about an earlier copy may have been on its way when that one went. `of` is 0 where the agent does not tell.
+pub const fn is_of_given(of: u64, given: u64) -> bool {
+    of == 0 || of >= given
+}
+
 /// Whether `next` is another decision than `last`, and is to be written with an epoch of its own: it says something else, or wants a copy that its
 /// cluster was asked to give up since `last` was made. A target that is leaving is not wanted. Epochs, and inputs that led to the same end, do not count.
 pub fn is_new(last: &PlacementSpec, next: &PlacementSpec, withdrawn: &Withdrawals) -> bool {
@@ -77,6 +83,13 @@ mod tests {
             assert!(is_new(&decided(4), &decided(0), &asked));
             assert!(!is_new(&decided(6), &decided(0), &asked), "decided since");
         }
+    }
+
+    #[test]
+    fn a_word_about_a_copy_by_an_earlier_decision_is_none_about_the_one_that_was_given_anew() {
+        assert!(!is_of_given(4, 6) && is_of_given(6, 6) && is_of_given(7, 6));
+        assert!(is_of_given(0, 6), "an agent that does not tell is believed as before");
+        assert!(is_of_given(4, 0), "nothing was given anew");
     }
 
     #[test]

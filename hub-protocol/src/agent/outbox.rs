@@ -1,6 +1,6 @@
 //! Messages that wait to be sent to the hub, coalesced: for states the newest counts, events are counted.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use proto::v1::{self, agent_message::Message as Up};
 
@@ -15,19 +15,16 @@ const EVENTS: usize = 256;
 struct Latest<T> {
     values: BTreeMap<Key, (T, bool)>,
     unsent: VecDeque<Key>,
-    /// There is nothing more to say of these once what waits is sent.
-    ending: BTreeSet<Key>,
 }
 
 impl<T> Default for Latest<T> {
     fn default() -> Self {
-        Self { values: BTreeMap::new(), unsent: VecDeque::new(), ending: BTreeSet::new() }
+        Self { values: BTreeMap::new(), unsent: VecDeque::new() }
     }
 }
 
 impl<T: Clone + PartialEq> Latest<T> {
     fn put(&mut self, key: Key, value: T) {
-        self.ending.remove(&key);
         match self.values.get_mut(&key) {
             Some((old, _)) if *old == value => {}
             Some((old, waits)) => {
@@ -48,26 +45,10 @@ impl<T: Clone + PartialEq> Latest<T> {
             if let Some((value, waits)) = self.values.get_mut(&key)
                 && std::mem::replace(waits, false)
             {
-                let value = value.clone();
-                if self.ending.remove(&key) {
-                    self.values.remove(&key);
-                }
-                return Some(value);
+                return Some(value.clone());
             }
         }
         None
-    }
-
-    /// The last word of an object stays until it is sent, and no longer.
-    fn end(&mut self, key: &Key) {
-        match self.values.get(key) {
-            Some((_, true)) => {
-                self.ending.insert(key.clone());
-            }
-            _ => {
-                self.values.remove(key);
-            }
-        }
     }
 
     fn send_again(&mut self) {
@@ -153,11 +134,11 @@ impl Outbox {
         self.removed.push_back(removed);
     }
 
+    /// A copy is leaving: what is known of it is of the past, and is neither sent nor told a hub that asks anew.
     pub(super) fn forget(&mut self, key: &Key) {
         self.applied.values.remove(key);
         self.statuses.values.remove(key);
-        // Its last word is "absent".
-        self.services.end(key);
+        self.services.values.remove(key);
     }
 
     pub(super) fn event(&mut self, event: v1::MemberEvent) {
@@ -200,21 +181,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_word_of_a_service_is_sent_once_and_not_on_every_stream() {
+    fn of_a_copy_that_leaves_nothing_is_said_any_more() {
         let key = Key { resource: "services".into(), name: "web".into(), ..Key::default() };
-        let absent = || v1::ServiceState { absent: true, ..v1::ServiceState::default() };
+        let state = |epoch| v1::ServiceState { epoch, ..v1::ServiceState::default() };
         let mut outbox = Outbox::default();
-        outbox.service(key.clone(), absent());
-        outbox.forget(&key);
-        assert!(matches!(outbox.next(), Some(Up::Service(state)) if state.absent));
-        outbox.restart();
+        let forgets = |outbox: &mut Outbox| {
+            outbox.service(key.clone(), state(4));
+            outbox.status(key.clone(), v1::ObjectStatus::default());
+            outbox.applied(key.clone(), v1::Applied::default());
+            outbox.forget(&key);
+        };
+        forgets(&mut outbox);
         assert_eq!(outbox.next(), None);
-        // Made anew, it is told again on each stream.
-        outbox.service(key.clone(), absent());
-        outbox.forget(&key);
-        outbox.service(key, v1::ServiceState::default());
+        outbox.restart();
+        assert_eq!(outbox.next(), None, "nor to the next hub");
+        // Given anew, it is told of again, and on each stream.
+        forgets(&mut outbox);
+        outbox.service(key.clone(), state(6));
         for _ in 0..2 {
-            assert!(matches!(outbox.next(), Some(Up::Service(state)) if !state.absent));
+            assert_eq!(outbox.next(), Some(Up::Service(state(6))));
+            assert_eq!(outbox.next(), None);
             outbox.restart();
         }
     }

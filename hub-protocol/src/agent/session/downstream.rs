@@ -197,6 +197,7 @@ impl Session {
             Ok(entry) => {
                 self.leases.note(entry);
                 let (put, act) = (Persist::Put(entry.clone()), action(entry));
+                self.outbox.forget(&key);
                 self.actions.push_back(Action::Persist(put));
                 self.actions.push_back(act);
             }

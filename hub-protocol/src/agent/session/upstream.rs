@@ -28,7 +28,6 @@ impl Session {
     /// A Delete or Unmark ended for good. If there is a newer one of this copy, it stays to be done.
     pub fn withdrawn(&mut self, key: &Key, uid: &str, epoch: u64, outcome: Outcome) {
         if self.desired.forget(key, uid, epoch) {
-            self.outbox.forget(key);
             self.refusals.forget(key);
             self.leases.forget(key);
             self.actions.push_back(Action::Persist(Persist::Forget(key.clone())));
@@ -45,8 +44,9 @@ impl Session {
 
     /// A Service's reachability changed.
     pub fn service(&mut self, service: v1::ServiceState) {
-        let Some(key) = service.key.clone().map(Key::from) else { return };
-        self.outbox.service(key, service);
+        if let Some(key) = self.wanted(service.key.as_ref(), &service.uid) {
+            self.outbox.service(key, service);
+        }
     }
 
     /// An Event happened in the member, `count` times since it was last told.
