@@ -216,7 +216,7 @@ impl AgentEvents {
                 entry.released.insert(copy);
             });
         }
-        self.world.forget_report(&key, cluster, &removed.uid);
+        self.world.forget_report(&key, cluster, &removed.uid, removed.epoch);
         self.queue.add(key, Priority::Urgent);
     }
 

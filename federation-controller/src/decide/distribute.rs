@@ -159,9 +159,11 @@ mod tests {
     use std::cell::RefCell;
 
     use federation_runtime::tasks;
+    use hub_protocol::hub::Event;
     use serde_json::json;
 
     use super::*;
+    use crate::hub::sessions::Listener as _;
     use crate::observe::Kind;
     use crate::testing;
 
@@ -197,7 +199,8 @@ mod tests {
 
     #[tokio::test]
     async fn words_of_a_copy_that_is_gone_are_none_of_the_one_that_is_given_since() {
-        let reconciler = testing::machine().await.reconciler();
+        let machine = testing::machine().await;
+        let reconciler = machine.reconciler();
         let config_maps = Kind::find("", "configmaps").expect("a kind");
         let template =
             Template::read(config_maps, json!({"metadata": {"namespace": "shop", "name": "a", "uid": "u"}}));
@@ -216,6 +219,11 @@ mod tests {
             reconciler.world.report(&template.key, "osaka", |report| report.status(&status, 1));
             reconciler.world.reports(&template.key)["osaka"].current
         };
+        assert!(!is_current(4) && is_current(7));
+        // Its answer may be taken in only now.
+        let key = Some(template.key.to_wire());
+        let removed = v1::Removed { key, uid: "u".into(), epoch: 5, ..v1::Removed::default() };
+        machine.agent_events.heard("osaka", Event::Removed(removed));
         assert!(!is_current(4) && is_current(7));
     }
 

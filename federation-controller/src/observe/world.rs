@@ -491,11 +491,11 @@ impl World {
         report.is_some_and(|report| Arc::make_mut(report).unlisted(uid))
     }
 
-    /// Forgets what one member said of the template of that uid; what it said of a namesake stands.
-    pub(crate) fn forget_report(&self, key: &Key, cluster: &str, uid: &str) {
+    /// Forgets what one member said of the copy that was asked for at that epoch; what it said of a namesake's, or of one given since, stands.
+    pub(crate) fn forget_report(&self, key: &Key, cluster: &str, uid: &str, epoch: u64) {
         let mut inner = self.0.write();
         if let Some(reports) = inner.reports.get_mut(key)
-            && reports.get(cluster).is_some_and(|report| report.uid == uid)
+            && reports.get(cluster).is_some_and(|report| report.uid == uid && report.given_anew <= epoch)
         {
             reports.remove(cluster);
             if reports.is_empty() {
