@@ -37,6 +37,8 @@ struct Entry {
     changed: u64,
     /// What the agent said on this connection that it holds, if that is another copy and it has not taken this one since.
     theirs: Option<v1::digest_reply::Item>,
+    /// The agent said on this connection that it holds no copy of it, and has not taken this one since.
+    absent: bool,
 }
 
 #[derive(Debug)]
@@ -175,6 +177,7 @@ impl Session {
         for (key, entry) in &mut self.table {
             entry.sent = Sent::No;
             entry.theirs = None;
+            entry.absent = false;
             enqueue(&mut self.first, &mut self.then, key);
         }
         self.unsent_removals.clear();
@@ -205,6 +208,15 @@ impl Session {
     /// What the agent said on this connection that it holds, where that is not what is wanted here and it has not taken that since.
     pub fn claim(&self, key: &Key) -> Option<&v1::digest_reply::Item> {
         self.unknown.get(key).or_else(|| self.table.get(key)?.theirs.as_ref())
+    }
+
+    /// Whether the agent has said on this connection that it holds nothing of this object, and has not taken any since.
+    pub fn holds_none(&self, key: &Key) -> bool {
+        let none = match self.table.get(key) {
+            Some(entry) => entry.absent,
+            None => !self.unknown.contains_key(key),
+        };
+        none && self.is_compared() && !self.removals.contains_key(key)
     }
 
     /// When the agent's leases were last renewed, on the driver's clock; `None` if never by this hub. The agent counts from an earlier
@@ -256,6 +268,7 @@ impl Session {
         }
         self.too_large.remove(&key);
         self.changes += 1;
+        let absent = self.holds_none(&key);
         let held = self.unknown.remove(&key);
         let was_held = held.is_some();
         if let Some(entry) = self.table.get_mut(&key) {
@@ -285,7 +298,8 @@ impl Session {
             }
             let queued = entry.sent == Sent::No;
             let theirs = entry.theirs.take();
-            *entry = Entry { desired, hash, sent: Sent::No, sent_epoch: 0, changed: self.changes, theirs };
+            *entry =
+                Entry { desired, hash, sent: Sent::No, sent_epoch: 0, changed: self.changes, theirs, absent };
             if !queued {
                 enqueue(&mut self.first, &mut self.then, &key);
             }
@@ -300,7 +314,8 @@ impl Session {
         if sent == Sent::No {
             enqueue(&mut self.first, &mut self.then, &key);
         }
-        self.table.insert(key, Entry { desired, hash, sent, sent_epoch: 0, changed: self.changes, theirs });
+        let entry = Entry { desired, hash, sent, sent_epoch: 0, changed: self.changes, theirs, absent };
+        self.table.insert(key, entry);
     }
 
     /// The controller has given everything that it wants here: from now on, what the agent holds besides is a stray.
@@ -458,6 +473,7 @@ impl Session {
                 } else {
                     entry.sent = Sent::Held;
                     entry.theirs = None;
+                    entry.absent = false;
                 }
                 self.in_flight = self.in_flight.saturating_sub(1);
             }

@@ -91,9 +91,18 @@ fn claimed(hub: &Session) -> Option<(u64, Option<u32>)> {
 fn what_an_agent_runs_is_known_before_anything_is_wanted_and_until_it_has_taken_that() {
     let mut hub = Session::new(Config { incarnation: "store".into(), ..Config::default() });
     let mut agent = agent();
-    assert!(!hub.is_compared() && !hub.has_told());
+    let other = Key { name: "other".into(), ..key() };
+    assert!(!hub.is_compared() && !hub.has_told() && !hub.holds_none(&other));
     connect(&mut hub, &mut agent);
     assert!(hub.is_compared() && hub.has_told());
+    assert!(hub.holds_none(&other) && !hub.holds_none(&key()));
+    // Also when it is wanted there, until the agent has taken it.
+    hub.set_desired(Desired { key: other.clone(), ..desired(51, 3) });
+    talk(&mut hub, &mut agent);
+    assert!(hub.holds_none(&other));
+    agent.applied(1, v1::Applied { key: Some(other.clone().into()), ..applied() });
+    talk(&mut hub, &mut agent);
+    assert!(!hub.holds_none(&other));
     assert_eq!(claimed(&hub), Some((50, Some(3))));
 
     // An older decision is refused, and changes nothing of what is known.

@@ -61,6 +61,9 @@ impl Reconciler {
         let key = template.key.to_wire().into();
         let mut claims: Vec<Claim> = asked
             .filter_map(|view| {
+                if doubtful && self.sessions.holds_none(&view.name, &key) {
+                    return Some(Claim::none(&view.name));
+                }
                 let item = self.sessions.claim(&view.name, &key)?;
                 let replicas = item.replicas.map(i64::from);
                 (item.uid == *template.uid).then(|| Claim {

@@ -277,6 +277,11 @@ impl Sessions {
         self.0.members.read().get(cluster)?.session.lock().claim(key).cloned()
     }
 
+    /// Whether a cluster's agent says that it holds nothing of an object, and nothing was asked of it since.
+    pub(crate) fn holds_none(&self, cluster: &str, key: &Key) -> bool {
+        self.0.members.read().get(cluster).is_some_and(|member| member.session.lock().holds_none(key))
+    }
+
     /// Whether a cluster's agent is connected.
     pub(crate) fn is_connected(&self, cluster: &str) -> bool {
         self.0.members.read().get(cluster).is_some_and(|member| member.session.lock().is_connected())

@@ -2,7 +2,8 @@
 //!
 //! A store that was restored from a backup has an older decision about an object than members hold copies of, or none at all. Decided from
 //! that, replicas that run would be taken for none: given to others anew, and taken away where they are. So the next decision starts from
-//! what members say that they hold by decisions which are newer than the store's, and from what those hold that it does not list at all.
+//! what members say that they hold by decisions which are newer than the store's, and from what those hold that it does not list at all. What
+//! the store lists and its member does not hold runs nowhere: who runs it instead would be scaled down for it.
 
 use crate::api::{ClusterTarget, PlacementSpec};
 
@@ -17,6 +18,13 @@ pub struct Claim {
     pub replicas: Option<i64>,
 }
 
+impl Claim {
+    /// Of a cluster that says that it holds no copy, which is newer than whatever the store says of it.
+    pub fn none(cluster: &str) -> Self {
+        Self { cluster: cluster.to_owned(), epoch: u64::MAX, replicas: Some(0) }
+    }
+}
+
 /// The decision from which the next one starts. `None`: from the store's, because nobody holds a newer one, nor a copy where it lists none: a
 /// cluster stays in it until its copy is known to be gone, so that such a copy is of a decision which the store has forgotten, however new
 /// its own is.
@@ -27,7 +35,13 @@ pub fn recover(current: Option<&PlacementSpec>, claims: &[Claim]) -> Option<Plac
     for claim in claims {
         let Some(replicas) = claim.replicas else { continue };
         let replicas = Some(replicas.max(0));
-        match next.clusters.iter_mut().find(|target| target.name == claim.cluster) {
+        let listed = next.clusters.iter_mut().find(|target| target.name == claim.cluster);
+        if *claim == Claim::none(&claim.cluster)
+            && listed.as_ref().is_none_or(|target| target.replicas == Some(0))
+        {
+            continue;
+        }
+        match listed {
             Some(target) if claim.epoch > known => {
                 (target.replicas, target.leaving, target.lost) = (replicas, false, false);
             }
@@ -81,6 +95,22 @@ mod tests {
         let current = PlacementSpec { clusters, epoch: 10_008, ..PlacementSpec::default() };
         let next = recover(Some(&current), &[claim("taiwan", 16, Some(0)), claim("tokyo", 16, Some(3))]);
         assert_eq!(told(next), [("taiwan".to_owned(), Some(3)), ("tokyo".to_owned(), Some(3))]);
+    }
+
+    #[test]
+    fn what_a_listed_cluster_does_not_hold_runs_nowhere() {
+        let target = |name: &str, replicas| ClusterTarget {
+            name: name.into(),
+            replicas: Some(replicas),
+            ..ClusterTarget::default()
+        };
+        let clusters = vec![target("taiwan", 0), target("tokyo", 2)];
+        let current = PlacementSpec { clusters, epoch: 10, ..PlacementSpec::default() };
+        let next = recover(Some(&current), &[claim("taiwan", 43, Some(2)), Claim::none("tokyo")]);
+        assert_eq!(told(next), [("taiwan".to_owned(), Some(2)), ("tokyo".to_owned(), Some(0))]);
+        let says_nothing_new = [Claim::none("taiwan"), Claim::none("osaka")];
+        assert_eq!(recover(Some(&current), &says_nothing_new), None);
+        assert_eq!(recover(None, &says_nothing_new), None);
     }
 
     #[test]

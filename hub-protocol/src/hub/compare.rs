@@ -100,6 +100,8 @@ impl Session {
         };
         if !begun {
             self.unknown.clear();
+            // Nothing is under way while tables are compared.
+            self.table.values_mut().for_each(|entry| entry.absent = !reply.equal);
             let (from, to) = if reply.equal { (None, Sent::Held) } else { (Some(Sent::Held), Sent::No) };
             for entry in self.table.values_mut().filter(|entry| entry.changed <= asked) {
                 if from.is_none_or(|from| entry.sent == from) {
@@ -141,6 +143,7 @@ impl Session {
         for item in items {
             let Some(key) = item.key.clone().map(Key::from) else { continue };
             if let Some(entry) = self.table.get_mut(&key) {
+                entry.absent = false;
                 let same = item.uid == entry.desired.uid
                     && item.generation == entry.desired.generation
                     && item.hash == entry.hash;
