@@ -49,16 +49,19 @@ impl Anew {
         }
     }
 
-    /// The hub has made its zones: no user is newly sent to a copy that was asked for and of which nothing was heard since, if another serves.
+    /// The hub has made its zones: no user is newly sent to a copy that was asked for and of which nothing was heard since, if another serves that
+    /// `stays`, by its address.
     pub(crate) fn lead(
         &mut self,
         now: BTreeSet<String>,
+        stays: &BTreeSet<&str>,
         address: impl Fn(usize) -> String,
     ) -> Result<(), Violation> {
         let before = self.given.replace(now.clone());
         let Some(before) = before else { return Ok(()) };
         let newly = |site: &&usize| now.contains(&address(**site)) && !before.contains(&address(**site));
-        let another = now.iter().any(|given| self.asked.keys().all(|site| address(*site) != *given));
+        let is_asked = |given: &String| self.asked.keys().any(|site| address(*site) == *given);
+        let another = now.iter().any(|given| stays.contains(given.as_str()) && !is_asked(given));
         match self.asked.keys().find(newly).filter(|_| another) {
             Some(site) => Err(Violation(format!(
                 "c{site}: users are sent to its copy of the Service, which was asked for and may be gone"

@@ -114,7 +114,7 @@ impl Site {
         around: &mut Around<'_>,
     ) -> Result<(), Violation> {
         let newer = |(_, job): &(u64, Job)| match job {
-            Job::Apply(entry) => entry.uid == uid,
+            Job::Apply(entry) => !delete || entry.uid == uid,
             Job::Withdraw { uid: of, .. } => of == uid,
         };
         if let Some(agent) = &mut self.agent

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hub_protocol::Key;
-use proto::v1::{self, hub_message::Message as Down};
+use proto::v1::{self, agent_message::Message as Up, hub_message::Message as Down};
 use serde_json::Value;
 
 /// Manifests that are remembered of one copy: more than are ever under way.
@@ -22,8 +22,23 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// The hub hears a status.
-    pub(crate) fn hear(&mut self, site: usize, status: &v1::ObjectStatus) {
+    /// The hub hears something of an agent.
+    pub(crate) fn hear(&mut self, site: usize, message: &v1::AgentMessage) {
+        match &message.message {
+            Some(Up::Status(status)) => self.hear_status(site, status),
+            // What is gone has no pods, and a namesake's that are taken over later are others.
+            Some(Up::Removed(removed)) => {
+                self.ready.remove(&(site, removed.uid.clone()));
+            }
+            Some(Up::DigestReply(reply)) if !reply.equal => {
+                let listed = |uid: &String| reply.items.iter().any(|item| item.uid == *uid);
+                self.ready.retain(|(of, uid)| *of != site || listed(uid));
+            }
+            _ => {}
+        }
+    }
+
+    fn hear_status(&mut self, site: usize, status: &v1::ObjectStatus) {
         let Ok(told) = serde_json::from_slice::<Value>(&status.status) else { return };
         let ready = told.get("readyReplicas").and_then(Value::as_u64).unwrap_or_default();
         let place = (site, status.uid.clone());

@@ -1,10 +1,13 @@
 //! Messages between the hub, the agents and the DNS servers.
 
+use std::collections::BTreeSet;
+
 use proto::v1::{self, hub_message::Message as Down};
 
 use crate::bug::{Bug, tamper, tamper_report, tamper_server, tamper_words};
 use crate::check::Violation;
 use crate::net::{Node, delay};
+use crate::users;
 use crate::world::World;
 
 /// An agent's session is looked at for silence this often, milliseconds.
@@ -31,9 +34,7 @@ impl World {
             while site.link.hub.is_some()
                 && let Some(mut message) = site.link.up.receive(now, open)
             {
-                if let Some(v1::agent_message::Message::Status(status)) = &message.message {
-                    self.known.hear(index, status);
-                }
+                self.known.hear(index, &message);
                 self.anew.hear(index, &message);
                 if self.bug != Bug::None {
                     let replicas = |key: &v1::Key| site.member.copies.get(&key.clone().into())?.replicas();
@@ -95,7 +96,13 @@ impl World {
             }
         }
         if let Some(given) = machine.addresses(&self.name.to_string()) {
-            self.anew.lead(given, |site| self.sites[site].address.clone())?;
+            let stays = {
+                let store = self.store.0.lock();
+                &users::staying(&store, users::SERVICE) & &users::staying(&store, users::WEB)
+            };
+            let stays = self.sites.iter().filter(|site| stays.contains(&site.name));
+            let stays: BTreeSet<&str> = stays.map(|site| site.address.as_str()).collect();
+            self.anew.lead(given, &stays, |site| self.sites[site].address.clone())?;
         }
         for server in &mut self.servers {
             if let Some(stream) = &mut server.stream {

@@ -248,10 +248,19 @@ pub(crate) fn remake(store: &mut Store) {
 
 /// The clusters that a template is decided to be in.
 pub(crate) fn placed(store: &Store, path: &str) -> BTreeSet<String> {
+    decided(store, path, |_| true)
+}
+
+/// Those of them that it does not leave.
+pub(crate) fn staying(store: &Store, path: &str) -> BTreeSet<String> {
+    decided(store, path, |target| target.get("leaving").and_then(Value::as_bool) != Some(true))
+}
+
+fn decided(store: &Store, path: &str, is_meant: impl Fn(&Value) -> bool) -> BTreeSet<String> {
     let placement = store.data.objects.get(&placement_of(path));
     let clusters = placement.and_then(|placement| placement.pointer("/spec/clusters")?.as_array());
-    let names = clusters.into_iter().flatten().filter_map(|target| target.get("name")?.as_str());
-    names.map(str::to_owned).collect()
+    let targets = clusters.into_iter().flatten().filter(|target| is_meant(target));
+    targets.filter_map(|target| Some(target.get("name")?.as_str()?.to_owned())).collect()
 }
 
 /// Clusters that are not said to be healthy.
