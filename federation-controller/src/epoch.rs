@@ -156,6 +156,11 @@ impl Epochs {
         epoch <= self.0.before.load(Ordering::SeqCst)
     }
 
+    /// Whether an earlier run gave this epoch.
+    pub(crate) fn is_of_before(&self, epoch: u64) -> bool {
+        epoch < self.0.first
+    }
+
     /// Whether an epoch that somebody was told shows that the store was restored. One who has not heard of this run was told nothing of
     /// its numbers, however far it has come with them.
     pub(crate) fn is_ahead(&self, told: u64, heard_of_us: bool) -> bool {

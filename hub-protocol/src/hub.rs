@@ -219,6 +219,11 @@ impl Session {
         none && self.is_compared() && !self.removals.contains_key(key)
     }
 
+    /// The same, and it was not sent any on this connection either.
+    pub fn is_without(&self, key: &Key) -> bool {
+        self.holds_none(key) && self.table.get(key).is_none_or(|entry| entry.sent == Sent::No)
+    }
+
     /// When the agent's leases were last renewed, on the driver's clock; `None` if never by this hub. The agent counts from an earlier
     /// moment: from when it sent the heartbeat.
     pub fn leased_at(&self) -> Option<u64> {

@@ -98,8 +98,9 @@ fn what_an_agent_runs_is_known_before_anything_is_wanted_and_until_it_has_taken_
     assert!(hub.holds_none(&other) && !hub.holds_none(&key()));
     // Also when it is wanted there, until the agent has taken it.
     hub.set_desired(Desired { key: other.clone(), ..desired(51, 3) });
+    assert!(hub.is_without(&other));
     talk(&mut hub, &mut agent);
-    assert!(hub.holds_none(&other));
+    assert!(hub.holds_none(&other) && !hub.is_without(&other), "it is on its way");
     agent.applied(1, v1::Applied { key: Some(other.clone().into()), ..applied() });
     talk(&mut hub, &mut agent);
     assert!(!hub.holds_none(&other));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation_core::api::{FailoverPreference, Verdict};
+use federation_core::api::{FailoverPreference, PlacementSpec, Verdict};
 use federation_core::placement::{self, Claim, ClusterView};
 use federation_core::{select, template as core_template};
 
@@ -35,14 +35,35 @@ impl Reconciler {
         if view.replicas.is_none() {
             return Recovery::From(last);
         }
-        let doubtful = match &last {
-            // It is new, or the store does not know that it is not.
-            None => true,
-            Some(last) => last.lost || self.epochs.is_doubtful(last.spec.epoch),
-        };
+        let key = template.key.to_wire().into();
         let members = || {
             let taken_in = |view: &&ClusterView| view.joined && view.spec.hub_accepts != Some(false);
             snapshot.views.iter().filter(taken_in)
+        };
+        // No epoch shows it where the numbers of this run are above all that members were told.
+        let holds_newer = |view: &ClusterView, than: u64| {
+            let claim = self.sessions.claim(&view.name, &key);
+            claim.is_some_and(|item| item.uid == *template.uid && item.epoch > than)
+        };
+        // While nothing may move, nobody gets replicas in its stead.
+        let may_move = snapshot.frozen.is_none();
+        // It lost its copy by a decision that the store does not know of, or was never given one.
+        let lacks = |view: &ClusterView, spec: &PlacementSpec| {
+            let mut listed = spec.clusters.iter().filter(|target| target.name == view.name);
+            listed.any(|target| target.replicas != Some(0)) && self.sessions.is_without(&view.name, &key)
+        };
+        let doubtful = match &last {
+            // It is new, or the store does not know that it is not.
+            None => true,
+            Some(last) => {
+                let epoch = last.spec.epoch;
+                last.lost
+                    || self.epochs.is_doubtful(epoch)
+                    || members().any(|view| holds_newer(view, epoch))
+                    || (may_move
+                        && self.epochs.is_of_before(epoch)
+                        && members().any(|view| lacks(view, &last.spec)))
+            }
         };
         let is_told = |view: &ClusterView| self.sessions.is_compared(&view.name);
         // Nobody knows yet whether it is lost, or it is about to say what it holds.
@@ -58,10 +79,9 @@ impl Reconciler {
         if asked.peek().is_none() {
             return Recovery::From(last);
         }
-        let key = template.key.to_wire().into();
         let mut claims: Vec<Claim> = asked
             .filter_map(|view| {
-                if doubtful && self.sessions.holds_none(&view.name, &key) {
+                if doubtful && may_move && self.sessions.holds_none(&view.name, &key) {
                     return Some(Claim::none(&view.name));
                 }
                 let item = self.sessions.claim(&view.name, &key)?;
@@ -185,6 +205,13 @@ mod tests {
         assert!(hub.agent_said(cluster, Some(v1::AgentMessage { message: Some(message) })));
     }
 
+    /// That the Deployment is held, and nothing else.
+    fn lists(epoch: u64, replicas: u32) -> v1::DigestReply {
+        let (key, replicas) = (Some(web().to_wire()), Some(replicas));
+        let item = Item { key, uid: "u".into(), generation: 1, epoch, hash: 1, replicas };
+        v1::DigestReply { items: vec![item], ..v1::DigestReply::default() }
+    }
+
     /// An agent connects, says what it holds if it is to, and is judged by its heartbeat.
     async fn comes(hub: &Machine, cluster: &str, holds: Option<v1::DigestReply>) {
         hub.agent_connected(cluster);
@@ -208,28 +235,25 @@ mod tests {
     #[tokio::test]
     async fn what_a_cluster_runs_of_which_the_store_knows_nothing_is_where_the_next_decision_starts() {
         let hub = controller(3).await;
-        let nothing_else = v1::DigestReply { equal: true, ..v1::DigestReply::default() };
-        comes(&hub, "taiwan", Some(nothing_else)).await;
+        comes(&hub, "taiwan", Some(lists(1, 3))).await;
         // The backup is from before Tokyo joined. Nothing is given to it before it has said what it holds.
         comes(&hub, "tokyo", None).await;
         hub.agent_events.look_at_all();
         until(|| hub.is_idle()).await;
         let share = |name: &str, replicas| (name.to_owned(), Some(replicas));
         assert_eq!(placed(&hub), [share("taiwan", 3)]);
-        let item = Item {
-            key: Some(web().to_wire()),
-            uid: "u".into(),
-            generation: 1,
-            epoch: 16,
-            hash: 1,
-            replicas: Some(2),
-        };
-        says(
-            &hub,
-            "tokyo",
-            Message::DigestReply(v1::DigestReply { items: vec![item], ..Default::default() }),
-        );
+        says(&hub, "tokyo", Message::DigestReply(lists(16, 2)));
         until(|| placed(&hub) == [share("taiwan", 3), share("tokyo", 2)]).await;
+    }
+
+    #[tokio::test]
+    async fn what_members_hold_by_newer_decisions_than_the_stores_is_where_the_next_one_starts() {
+        let hub = controller(3).await;
+        comes(&hub, "taiwan", Some(lists(16, 1))).await;
+        comes(&hub, "tokyo", Some(lists(16, 2))).await;
+        hub.agent_events.look_at_all();
+        let share = |name: &str, replicas| (name.to_owned(), Some(replicas));
+        until(|| placed(&hub) == [share("taiwan", 1), share("tokyo", 2)]).await;
     }
 
     #[tokio::test]

@@ -282,6 +282,11 @@ impl Sessions {
         self.0.members.read().get(cluster).is_some_and(|member| member.session.lock().holds_none(key))
     }
 
+    /// The same, and it was not sent any on its present connection either.
+    pub(crate) fn is_without(&self, cluster: &str, key: &Key) -> bool {
+        self.0.members.read().get(cluster).is_some_and(|member| member.session.lock().is_without(key))
+    }
+
     /// Whether a cluster's agent is connected.
     pub(crate) fn is_connected(&self, cluster: &str) -> bool {
         self.0.members.read().get(cluster).is_some_and(|member| member.session.lock().is_connected())
