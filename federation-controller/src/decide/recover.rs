@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation_core::api::{FailoverPreference, PlacementSpec, Verdict};
-use federation_core::placement::{self, Claim, ClusterView};
+use federation_core::api::{FailoverPreference, Verdict};
+use federation_core::placement::{self, Claim, ClusterView, Witness};
 use federation_core::{select, template as core_template};
 
 use super::cluster_state::Snapshot;
@@ -40,29 +40,18 @@ impl Reconciler {
             let taken_in = |view: &&ClusterView| view.joined && view.spec.hub_accepts != Some(false);
             snapshot.views.iter().filter(taken_in)
         };
-        // No epoch shows it where the numbers of this run are above all that members were told.
-        let holds_newer = |view: &ClusterView, than: u64| {
-            let claim = self.sessions.claim(&view.name, &key);
-            claim.is_some_and(|item| item.uid == *template.uid && item.epoch > than)
-        };
         // While nothing may move, nobody gets replicas in its stead.
         let may_move = snapshot.frozen.is_none();
-        // It lost its copy by a decision that the store does not know of, or was never given one.
-        let lacks = |view: &ClusterView, spec: &PlacementSpec| {
-            let mut listed = spec.clusters.iter().filter(|target| target.name == view.name);
-            listed.any(|target| target.replicas != Some(0)) && self.sessions.is_without(&view.name, &key)
-        };
+        let says = |view| self.says(view, &key, &template.uid);
         let doubtful = match &last {
             // It is new, or the store does not know that it is not.
             None => true,
             Some(last) => {
                 let epoch = last.spec.epoch;
+                let counts_absence = may_move && self.epochs.is_of_before(epoch);
                 last.lost
                     || self.epochs.is_doubtful(epoch)
-                    || members().any(|view| holds_newer(view, epoch))
-                    || (may_move
-                        && self.epochs.is_of_before(epoch)
-                        && members().any(|view| lacks(view, &last.spec)))
+                    || placement::is_doubtful(&last.spec, counts_absence, members().map(says))
             }
         };
         let is_told = |view: &ClusterView| self.sessions.is_compared(&view.name);
@@ -114,6 +103,16 @@ impl Reconciler {
             Some(last) => Decided { spec, ..Decided::clone(&last) },
             None => Decided { spec, status: Default::default(), lost: true },
         })))
+    }
+
+    /// What a member says of a template's copy.
+    fn says<'v>(&self, view: &'v ClusterView, key: &hub_protocol::Key, uid: &str) -> Witness<'v> {
+        let claim = self.sessions.claim(&view.name, key).filter(|item| item.uid == uid);
+        Witness {
+            cluster: &view.name,
+            holds: claim.map(|item| item.epoch),
+            is_without: self.sessions.is_without(&view.name, key),
+        }
     }
 
     /// The clusters, without those of which nobody knows yet what they hold of a workload that they are not listed to hold: nothing is given to

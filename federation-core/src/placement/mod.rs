@@ -29,7 +29,7 @@ use crate::select;
 use crate::template::Template;
 
 pub use exclusive::takeover_ms;
-pub use recover::{Claim, recover};
+pub use recover::{Claim, Witness, is_doubtful, recover};
 pub use standing::{Standing, rules};
 pub use withdrawn::{Withdrawals, Withdrawn, is_new, is_of_given, still_held};
 

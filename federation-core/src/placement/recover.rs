@@ -25,6 +25,33 @@ impl Claim {
     }
 }
 
+/// What a member says of its copy of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witness<'a> {
+    /// The cluster's name.
+    pub cluster: &'a str,
+    /// Epoch of the decision that it holds a copy by; none if it has told of none.
+    pub holds: Option<u64>,
+    /// It says that it holds no copy, and was sent none since.
+    pub is_without: bool,
+}
+
+/// Whether members know better than the store's decision: one holds a copy by a newer one, or lost what is listed there by a decision that the
+/// store does not know of. The latter counts only with `counts_absence`: who was never given what this run decided has lost nothing.
+pub fn is_doubtful<'a>(
+    current: &PlacementSpec,
+    counts_absence: bool,
+    said: impl IntoIterator<Item = Witness<'a>>,
+) -> bool {
+    let is_listed = |cluster: &str| {
+        current.clusters.iter().any(|target| target.name == cluster && target.replicas != Some(0))
+    };
+    said.into_iter().any(|said| {
+        said.holds.is_some_and(|epoch| epoch > current.epoch)
+            || (counts_absence && said.is_without && is_listed(said.cluster))
+    })
+}
+
 /// The decision from which the next one starts. `None`: from the store's, because nobody holds a newer one, nor a copy where it lists none: a
 /// cluster stays in it until its copy is known to be gone, so that such a copy is of a decision which the store has forgotten, however new
 /// its own is.
@@ -111,6 +138,21 @@ mod tests {
         let says_nothing_new = [Claim::none("taiwan"), Claim::none("osaka")];
         assert_eq!(recover(Some(&current), &says_nothing_new), None);
         assert_eq!(recover(None, &says_nothing_new), None);
+    }
+
+    #[test]
+    fn who_holds_a_newer_copy_or_lacks_a_listed_one_knows_better_than_the_store() {
+        let clusters = vec![ClusterTarget { name: "taiwan".into(), replicas: Some(3), ..Default::default() }];
+        let current = PlacementSpec { clusters, epoch: 10, ..PlacementSpec::default() };
+        let holds = |epoch| Witness { cluster: "taiwan", holds: Some(epoch), is_without: false };
+        let is_doubtful = |counts_absence, said| is_doubtful(&current, counts_absence, [said]);
+        assert!(
+            is_doubtful(false, holds(11)) && !is_doubtful(true, holds(10)) && !is_doubtful(true, holds(3))
+        );
+        let lacks = |cluster| Witness { cluster, holds: None, is_without: true };
+        assert!(is_doubtful(true, lacks("taiwan")) && !is_doubtful(false, lacks("taiwan")));
+        assert!(!is_doubtful(true, lacks("tokyo")), "nothing is listed there");
+        assert!(!is_doubtful(true, Witness { is_without: false, ..lacks("taiwan") }), "nobody knows");
     }
 
     #[test]
