@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use federation_runtime::pki::Identity;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 /// Longest wait for a connection, and for the first answer: a hub of another continent answers sooner.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,11 +60,15 @@ impl Connection {
 }
 
 fn read(path: &Path) -> Result<Kubeconfig> {
-    Kubeconfig::read_from(path).with_context(|| {
-        format!(
-            "{} cannot be read: name the federation with --kubeconfig or --data-dir (or in FEDERATION_KUBECONFIG or FEDERATION_DATA_DIR), or start one with `fedctl up`",
-            path.display()
-        )
+    let is_missing = |error: &KubeconfigError| matches!(error, KubeconfigError::ReadConfig(error, _) if error.kind() == ErrorKind::NotFound);
+    Kubeconfig::read_from(path).map_err(|error| {
+        let path = path.display();
+        let what = if is_missing(&error) {
+            format!("{path} does not exist: name the federation with --kubeconfig or --data-dir (or in FEDERATION_KUBECONFIG or FEDERATION_DATA_DIR), or start one with `fedctl up`")
+        } else {
+            format!("{path} is not a kubeconfig that can be read: restore it, or name another with --kubeconfig")
+        };
+        anyhow::Error::new(error).context(what)
     })
 }
 
@@ -169,8 +173,14 @@ mod tests {
         }
         std::fs::write(&path, "").unwrap();
         assert!(refusal(&path).await.contains("admin.conf cannot be used"));
+        std::fs::write(&path, "apiVersion: v1\nclusters: [").unwrap();
+        let said = refusal(&path).await;
+        assert!(said.contains("admin.conf is not a kubeconfig that can be read: restore it"), "{said}");
         let absent = data_dir.path().join("absent.conf");
-        assert!(refusal(&absent).await.contains("FEDERATION_DATA_DIR"));
+        let said = refusal(&absent).await;
+        for part in ["absent.conf does not exist", "FEDERATION_DATA_DIR"] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
     }
 
     #[tokio::test]
